@@ -1,0 +1,25 @@
+# make setup | demo | test | lint. Needs Python 3.10 to 3.13 with venv, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+DONE := .venv/.setup-done
+
+.PHONY: setup demo test lint
+
+setup: $(DONE)
+
+# Runs again only when what is to be installed has changed.
+$(DONE): requirements.txt requirements-dev.txt constraints.txt scripts/setup.sh
+	PYTHON=$(PYTHON) bash scripts/setup.sh
+	@touch $@
+
+demo: setup
+	@mkdir -p output
+	$(BIN)/python -m llia_core animate --portrait llia_core/assets/demo_portrait.png \
+		--audio llia_core/assets/demo_speech.wav -o output/demo.mp4
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest

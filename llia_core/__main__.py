@@ -1,0 +1,91 @@
+"""The command line: python -m llia_core animate | bench | evaluate | train | convert | doctor."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import commands
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m llia_core", description="Talking portraits from a picture and a voice.")
+    sub = main.add_subparsers(dest="command", required=True)
+    _animate(sub.add_parser("animate", help="make a video of a portrait that speaks an audio file"))
+    _bench(sub.add_parser("bench", help="measure speed and latency on this machine"))
+    _evaluate(sub.add_parser("evaluate", help="measure lip sync, stillness, identity and seams of a checkpoint"))
+    _train(sub.add_parser("train", help="run a training stage; the same command resumes it"))
+    _convert(sub.add_parser("convert", help="make a checkpoint of trained parts"))
+    doctor = sub.add_parser("doctor", help="say what is installed, found and missing")
+    doctor.set_defaults(run=commands.doctor)
+    return main
+
+
+def _animate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--portrait", required=True, help="picture with a face")
+    p.add_argument("--audio", required=True, help="sound or video file; its speech is spoken")
+    p.add_argument("-o", "--output", required=True, help="mp4 file to write")
+    p.add_argument("--other", help="sound of the other person: we listen while they speak")
+    p.add_argument("--states", help='timeline, such as "0-1.5 listening; 1.5-6 speaking; 6- idle"; default: heard')
+    p.add_argument("--expression", help='edit of the portrait, such as "smile=0.4,brow_raise=0.2" or "template=happy"')
+    p.add_argument("--face-box", help="x0,y0,x1,y1 in pixels, forehead to chin, ear to ear: where no face is found")
+    p.add_argument("--size", type=int, default=256, help="pixels of the square video (default 256)")
+    p.add_argument("--steps", type=int, default=1, help="denoising steps, 1 to 8 (default 1)")
+    p.add_argument("--seed", type=int, default=0, help="of noise and behaviour (default 0)")
+    p.add_argument("--behaviour", type=float, default=1.0, help="blinks, gaze, head motion: 0 none, 1 natural (default)")
+    p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
+    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
+    p.set_defaults(run=commands.animate)
+
+
+def _bench(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--size", type=int, nargs="+", default=[128, 192, 256], help="output sizes (default 128 192 256)")
+    p.add_argument("--steps", type=int, nargs="+", default=[1, 2], help="denoising steps (default 1 2)")
+    p.add_argument("--seconds", type=float, default=8.0, help="of sound in each row (default 8)")
+    p.add_argument("--json", help="file to write the rows to")
+    p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
+    p.add_argument("--device", default="cpu")
+    p.set_defaults(run=commands.bench)
+
+
+def _evaluate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--identities", type=int, default=6, help="unseen identities, one sentence each (default 6)")
+    p.add_argument("--steps", type=int, default=1)
+    p.add_argument("--minutes", type=float, default=1.0, help="length of the drift test (default 1)")
+    p.add_argument("--speech", nargs="*", default=[], help="recordings of real voices")
+    p.add_argument("--json", help="file to write the figures to")
+    p.add_argument("--sheet", help="PNG of what was made to write")
+    p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
+    p.set_defaults(run=commands.evaluate)
+
+
+def _train(p: argparse.ArgumentParser) -> None:
+    p.add_argument("stage", choices=commands.STAGES, help="'all' runs every stage in order")
+    p.add_argument("--runs", default="runs", help="folder of clips, states and results (default runs)")
+    p.add_argument("--scale", type=float, default=1.0, help="multiplies steps and clips: 0.01 for a try")
+    p.add_argument("--minutes", type=float, default=0.0, help="stop after so many minutes; the same command goes on")
+    p.add_argument("--videos", help="folder of real videos to cut clips from, instead of rendering")
+    p.add_argument("--device", default="cpu")
+    p.set_defaults(run=commands.train)
+
+
+def _convert(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--runs", default="runs", help="folder of training results (default runs)")
+    p.add_argument("-o", "--output", required=True, help="safetensors file to write")
+    p.set_defaults(run=commands.convert)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Expected errors are printed in one line, without a traceback; exit status 1."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        print(f"llia: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("llia: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

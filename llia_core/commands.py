@@ -1,0 +1,132 @@
+"""What the command line does, one function a command; `arguments` are those of __main__.py."""
+
+import json
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+
+STAGES = ("clips", "audio", "vae", "video", "consistency", "rollout", "all")
+
+
+def animate(arguments: Namespace) -> None:
+    """Portrait and sound to mp4, with a progress bar; Ctrl-C leaves a playable file of what was made."""
+    from tqdm import tqdm
+
+    from .audio import SAMPLE_RATE, frame_count, to_mono_16k
+    from .media import read_audio
+    from .model.load import load_model
+    from .session import Session
+    from .timeline import parse_timeline
+    from .video import VideoWriter
+
+    timeline = parse_timeline(arguments.states) if arguments.states else None
+    waveform, rate = read_audio(arguments.audio)
+    samples = to_mono_16k(waveform, rate)
+    other = _other_track(arguments.other, len(samples))
+    portrait = _portrait(arguments)
+    total = frame_count(len(samples))
+    if total == 0:
+        raise ValueError(f"{arguments.audio} lasts {len(samples) / SAMPLE_RATE:.3f} s: shorter than half a frame (0.02 s)")
+    model = load_model(arguments.model, arguments.device)
+    session = Session(model, portrait, arguments.steps, arguments.seed, arguments.behaviour, timeline)
+    size, started, first = portrait.size, time.perf_counter(), None
+    channels = min(2, waveform.shape[0])
+    sound = waveform if waveform.shape[0] <= 2 else waveform.mean(0, keepdim=True).expand(2, -1)
+    with VideoWriter(arguments.output, size, size, rate, channels) as writer, tqdm(total=total, unit="frame") as bar:
+        writer.write_audio(sound)
+        for frames in session.chunks(_blocks(samples), _blocks(other) if other is not None else None):
+            first = first or time.perf_counter() - started
+            writer.write(frames)
+            bar.update(len(frames))
+    seconds = time.perf_counter() - started
+    print(
+        f"{arguments.output}: {session.state.frame} frames of {size}x{size}, {session.state.frame / seconds:.1f} fps, "
+        f"first frames after {first * 1000:.0f} ms of computing"
+    )
+
+
+def _blocks(samples: torch.Tensor, size: int = 16_000):
+    """A second at a time, as a microphone would give it: nothing is held twice."""
+    return (samples[i : i + size] for i in range(0, len(samples), size))
+
+
+def _other_track(path: str | None, length: int) -> torch.Tensor | None:
+    if path is None:
+        return None
+    from .audio import to_mono_16k
+    from .media import read_audio
+
+    samples = to_mono_16k(*read_audio(path))[:length]
+    return torch.nn.functional.pad(samples, (0, length - len(samples)))
+
+
+def _portrait(arguments: Namespace):
+    from .expression import parse_expression
+    from .media import read_image
+    from .portrait import prepare_portrait
+
+    expression = parse_expression(arguments.expression) if arguments.expression else None
+    box = None
+    if arguments.face_box:
+        try:
+            box = tuple(float(v) for v in arguments.face_box.split(","))
+            if len(box) != 4:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"--face-box is {arguments.face_box!r}, expected x0,y0,x1,y1 in pixels") from None
+    return prepare_portrait(read_image(arguments.portrait), arguments.size, face_box=box, expression=expression)
+
+
+def bench(arguments: Namespace) -> None:
+    """Frames a second and first-frame latency for sizes and steps, as a table."""
+    from .benchmark import machine_name, measure
+
+    rows = []
+    print(f"{machine_name()}\n{'size':>5} {'steps':>5} {'fps':>7} {'first frames ms: algorithmic + compute':>40}")
+    for size in arguments.size:
+        for steps in arguments.steps:
+            row = measure(arguments.model, arguments.device, size, steps, arguments.seconds)
+            rows.append(row)
+            waits = f"{row['algorithmic_ms']:.0f} + {row['compute_ms']:.0f}"
+            print(f"{size:>5} {steps:>5} {row['fps']:>7.1f} {waits:>40}", flush=True)
+    _write_json(arguments.json, {"machine": machine_name(), "rows": rows})
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Figures read from the frames, with the rendered truth and a frozen face beside them."""
+    from .evaluation import evaluate_checkpoint
+
+    figures = evaluate_checkpoint(
+        arguments.model, arguments.identities, arguments.steps, arguments.minutes, arguments.speech, arguments.sheet
+    )
+    for name, value in figures.items():
+        print(f"{name:>34}  {value:.3f}" if isinstance(value, float) else f"{name:>34}  {value}")
+    _write_json(arguments.json, figures)
+
+
+def _write_json(path: str | None, data: dict) -> None:
+    if path:
+        Path(path).write_text(json.dumps(data, indent=1) + "\n")
+
+
+def train(arguments: Namespace) -> None:
+    """One training stage, or all of them."""
+    from .training.stages import run_stage
+
+    run_stage(arguments.stage, Path(arguments.runs), arguments.scale, arguments.minutes, arguments.videos, arguments.device)
+
+
+def convert(arguments: Namespace) -> None:
+    """Training results to one checkpoint file."""
+    from .training.stages import export
+
+    print(f"{arguments.output}: from {export(Path(arguments.runs), Path(arguments.output))}")
+
+
+def doctor(arguments: Namespace) -> None:
+    """What is there and what is missing."""
+    from .doctor import report
+
+    print("\n".join(report()))

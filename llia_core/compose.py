@@ -1,0 +1,40 @@
+"""From the model's flow and difference, and the behaviour's sliders, to whole frames in one sampling of the portrait.
+
+A frame's pixel is first taken back by the face warp (head pose, lids, gaze), then by the mouth's flow; only then is the
+portrait sampled, once, so that nothing is blurred twice. What the model painted is added at the same place.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .portrait import Portrait
+from .warp import FaceWarp
+
+
+class Composer:
+    """Composes frames of one portrait. Rows of `sliders` are FaceWarp's parameters."""
+
+    def __init__(self, portrait: Portrait):
+        self.portrait = portrait
+        size = portrait.size
+        self.warp = FaceWarp(portrait.landmarks, size, size)
+        # From sampling coordinates of the picture ([-1, 1]) to region coordinates, and back for displacements.
+        linear = portrait.transform[:, :2] * (2 / size)
+        offset = portrait.transform[:, 2] * (2 / size) - 1
+        self.to_region = torch.linalg.inv(linear.double()).float()
+        self.to_picture, self.offset = linear, offset
+
+    @torch.inference_mode()
+    def __call__(self, flow: Tensor, difference: Tensor, sliders: Tensor) -> Tensor:
+        """flow (n, 2, h, w) in region coordinates, difference (n, 3, R, R), sliders (n, 13) -> uint8 (n, S, S, 3)."""
+        size, n = self.portrait.size, len(flow)
+        places = self.warp.grid(sliders, (size, size))
+        region = (places - self.offset) @ self.to_region.T
+        # Beyond the region both are zero: the flow fades out before its border, and so does the difference.
+        moved = F.grid_sample(flow, region, padding_mode="zeros", align_corners=False)
+        painted = F.grid_sample(difference, region, padding_mode="zeros", align_corners=False)
+        places = places + moved.permute(0, 2, 3, 1) @ self.to_picture.T
+        source = self.portrait.image[None].expand(n, -1, -1, -1)
+        frames = F.grid_sample(source, places, padding_mode="border", align_corners=False) + painted
+        return frames.add_(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

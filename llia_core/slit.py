@@ -1,0 +1,99 @@
+"""An eye or a mouth as a slit between two curves: closing it moves the rims and what lies behind stays where it is.
+
+A smooth warp cannot do that: it would squeeze the eyeball. Here each column of the slit's own frame is remapped by itself:
+skin between a fixed far line and the rim is stretched in its middle, so that the rim (lashes, lip) keeps its thickness;
+what is inside the opening is covered, not squeezed.
+"""
+
+import torch
+from torch import Tensor
+
+
+class Slit:
+    """Curves of one slit in its own frame: X from 0 to 1 between the corners, Y across, both in units of the width.
+
+    landmarks: (478, 2 or 3) pixels. upper, lower: mesh indices from corner to corner, corners included. reach: (above,
+    below), the heights of the stretched skin in widths. share: how much of the way the upper rim makes when closing.
+    """
+
+    def __init__(self, landmarks: Tensor, upper: tuple, lower: tuple, reach: tuple[float, float], share: float):
+        points = landmarks[:, :2]
+        self.start = points[upper[0]]
+        axis = points[upper[-1]] - self.start
+        self.width = axis.norm().clamp(min=1e-3)
+        self.along = axis / self.width
+        down = points[152] - points[10]
+        across = torch.stack([-self.along[1], self.along[0]])
+        self.across = across * torch.sign((across * down).sum())
+        self.above, self.below = reach
+        self.share = share
+        self.upper = _fit(self.local(points[list(upper)]))
+        self.lower = _fit(self.local(points[list(lower)]))
+
+    def local(self, points: Tensor) -> Tensor:
+        """(..., 2) pixels to (X, Y)."""
+        offset = points - self.start
+        return torch.stack([(offset * self.along).sum(-1), (offset * self.across).sum(-1)], -1) / self.width
+
+    def pixels(self, local: Tensor) -> Tensor:
+        """(..., 2) (X, Y) to pixels."""
+        return self.start + self.width * (local[..., :1] * self.along + local[..., 1:] * self.across)
+
+    def rims(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Y of the upper and the lower rim at X; they meet at the corners and beyond."""
+        upper, lower = _curve(self.upper, x), _curve(self.lower, x)
+        return torch.minimum(upper, lower), torch.maximum(upper, lower)
+
+    def closed_rims(self, x: Tensor, amount: Tensor) -> tuple[Tensor, Tensor]:
+        """The rims when closed by `amount`: 0 as they are, 1 they meet, below 0 opened further."""
+        upper, lower = self.rims(x)
+        seam = upper + self.share * (lower - upper)
+        return upper + amount * (seam - upper), lower + amount * (seam - lower)
+
+    def corners(self) -> Tensor:
+        """(4, 2) pixels: the corners of everything that closing may move."""
+        low = -self.above + min(0.0, float(self.rims(torch.linspace(0, 1, 9))[0].min()))
+        high = self.below + max(0.0, float(self.rims(torch.linspace(0, 1, 9))[1].max()))
+        return self.pixels(torch.tensor([[-0.02, low], [1.02, low], [1.02, high], [-0.02, high]]))
+
+    def source(self, x: Tensor, y: Tensor, amount: Tensor, soft: float) -> tuple[Tensor, Tensor]:
+        """Where (X, Y) of the closed slit comes from: (Y of the source, weight in [0, 1] of being inside the opening).
+
+        soft: width of the rim's edge, in widths of the slit.
+        """
+        upper, lower = self.rims(x)
+        new_upper, new_lower = self.closed_rims(x, amount)
+        top, bottom = upper - self.above, lower + self.below
+        from_above = y - (new_upper - upper) * _ease((y - top) / (new_upper - top))
+        from_below = y - (new_lower - lower) * _ease((bottom - y) / (bottom - new_lower))
+        outside = torch.where(2 * y < new_upper + new_lower, from_above, from_below)
+        widened = upper + (y - new_upper) * (lower - upper) / (new_lower - new_upper).clamp(min=1e-4)
+        behind = torch.where(amount >= 0, y, widened)
+        inside = ((y - new_upper) / soft).clamp(0, 1) * ((new_lower - y) / soft).clamp(0, 1)
+        return outside + inside * (behind - outside), inside
+
+    def follow(self, x: Tensor, y: Tensor) -> Tensor:
+        """How far points (X, Y) of the open slit move in Y when it closes fully; rims land on the seam."""
+        upper, lower = self.rims(x)
+        seam = upper + self.share * (lower - upper)
+        above = (seam - upper) * _ease((y - upper + self.above) / self.above)
+        below = (seam - lower) * _ease((lower + self.below - y) / self.below)
+        return torch.where(y < seam, torch.where(y > upper, seam - y, above), torch.where(y < lower, seam - y, below))
+
+
+def _fit(local: Tensor) -> Tensor:
+    """(3,) coefficients of Y = X (1 - X) (c0 + c1 X + c2 X^2) through the points between the corners."""
+    x, y = local[1:-1, 0].double(), local[1:-1, 1].double()
+    basis = (x * (1 - x))[:, None] * torch.stack([torch.ones_like(x), x, x * x], 1)
+    ridge = 1e-3 * torch.eye(3, dtype=torch.float64)
+    return torch.linalg.solve(basis.T @ basis + ridge * basis.square().mean(), basis.T @ y).float()
+
+
+def _curve(c: Tensor, x: Tensor) -> Tensor:
+    x = x.clamp(0, 1)
+    return x * (1 - x) * (c[0] + x * (c[1] + x * c[2]))
+
+
+def _ease(value: Tensor) -> Tensor:
+    value = value.clamp(0, 1)
+    return value * value * (3 - 2 * value)

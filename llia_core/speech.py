@@ -1,0 +1,165 @@
+"""wav2vec 2.0 features per video frame (Baevski et al. 2020, 2006.11477), whole and streaming.
+
+Features are always computed in windows of fixed place: block k holds video frames [k*block, (k+1)*block) and sees
+`context` frames before and `lookahead` frames after it. A whole file and a stream run through the same windows, so they
+give the same numbers; the bundled encoder has blocks of one frame, so that every frame costs one short window.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .audio import SAMPLES_PER_FRAME, SampleRing, frame_count
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """`wav2vec` holds transformers' Wav2Vec2Config values; spans are in video frames (40 ms).
+
+    layers: how many of the last hidden states are kept. articulation: outputs of a linear head that reads mouth shapes
+    off the last one, appended to its channels (0: no head). normalize: zero mean and unit variance per window.
+    """
+
+    wav2vec: dict = field(default_factory=dict)
+    block: int = 1
+    context: int = 12
+    lookahead: int = 2
+    layers: int = 1
+    articulation: int = 7
+    normalize: bool = False
+
+    @property
+    def channels(self) -> int:
+        return self.wav2vec["hidden_size"] + self.articulation
+
+    @property
+    def window(self) -> int:
+        return self.context + self.block + self.lookahead
+
+
+def tiny_speech_config() -> SpeechConfig:
+    """The bundled encoder: 0.8 M parameters; convolutions of total stride 320 as in wav2vec 2.0, the first as long as a spectrogram's window."""
+    return SpeechConfig(
+        wav2vec={
+            "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256,
+            "conv_dim": [160, 128, 128], "conv_kernel": [400, 1, 2], "conv_stride": [160, 1, 2],
+            "num_feat_extract_layers": 3, "feat_extract_norm": "layer", "conv_bias": True,
+            "do_stable_layer_norm": True, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+            "hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0,
+            "layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0,
+        }
+    )  # fmt: skip
+
+
+class SpeechEncoder(nn.Module):
+    """16 kHz samples -> (frames, layers, channels) at 25 fps."""
+
+    def __init__(self, config: SpeechConfig):
+        super().__init__()
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+        self.config = config
+        self.wav2vec = Wav2Vec2Model(Wav2Vec2Config(**config.wav2vec))
+        self.head = nn.Linear(config.wav2vec["hidden_size"], config.articulation) if config.articulation else None
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "SpeechEncoder":
+        """A wav2vec 2.0 model of any size from a local transformers folder: all layers, blocks of one second.
+
+        Raises FileNotFoundError that names the missing files.
+        """
+        folder = Path(folder)
+        missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} lacks {' and '.join(missing)}; it must be a transformers wav2vec 2.0 folder, for example the "
+                "files of huggingface.co/facebook/wav2vec2-base-960h (config.json, model.safetensors, "
+                "preprocessor_config.json)"
+            )
+        from safetensors.torch import load_file
+
+        wav2vec = json.loads((folder / "config.json").read_text())
+        preprocessor = folder / "preprocessor_config.json"
+        normalize = json.loads(preprocessor.read_text()).get("do_normalize", True) if preprocessor.is_file() else True
+        wav2vec = {k: v for k, v in wav2vec.items() if k not in ("architectures", "transformers_version")}
+        config = SpeechConfig(wav2vec, 25, 50, 10, wav2vec["num_hidden_layers"], 0, normalize)
+        encoder = cls(config)
+        weights = {k.removeprefix("wav2vec2."): v for k, v in load_file(folder / "model.safetensors").items()}
+        # Old checkpoints keep weight_norm's two parts under their former names.
+        for old, new in (("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1")):
+            key = "encoder.pos_conv_embed.conv."
+            if key + old in weights:
+                weights[key + new] = weights.pop(key + old)
+        wanted = encoder.wav2vec.state_dict()
+        weights.setdefault("masked_spec_embed", wanted.get("masked_spec_embed"))
+        absent = [key for key in wanted if weights.get(key) is None]
+        if absent:
+            raise ValueError(f"{folder / 'model.safetensors'} lacks {len(absent)} wav2vec 2.0 tensors, first {absent[0]}")
+        encoder.wav2vec.load_state_dict({key: weights[key] for key in wanted})
+        return encoder.eval()
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Windows (n, window * 640) -> features of all their frames, (n, window, layers, channels)."""
+        frames = samples.shape[-1] // SAMPLES_PER_FRAME
+        if self.config.normalize:
+            samples = (samples - samples.mean(-1, keepdim=True)) / (samples.var(-1, keepdim=True) + 1e-7).sqrt()
+        extracted = self.wav2vec.feature_extractor(samples)
+        extracted = F.interpolate(extracted, size=frames, mode="linear", align_corners=True)
+        hidden = self.wav2vec.feature_projection(extracted.transpose(1, 2))[0]
+        states = self._hidden_states(hidden)[-self.config.layers :]
+        features = torch.stack(states, dim=2)
+        if self.head is None:
+            return features
+        shapes = self.head(states[-1])[:, :, None].expand(-1, -1, self.config.layers, -1)
+        return torch.cat((features, shapes), dim=-1)
+
+    def _hidden_states(self, hidden: Tensor) -> list[Tensor]:
+        encoder = self.wav2vec.encoder
+        stable = self.config.wav2vec.get("do_stable_layer_norm", False)
+        hidden = hidden + encoder.pos_conv_embed(hidden)
+        if not stable:
+            hidden = encoder.layer_norm(hidden)
+        states = []
+        for layer in encoder.layers:
+            out = layer(hidden)
+            hidden = out[0] if isinstance(out, tuple) else out
+            states.append(hidden)
+        if stable:
+            states[-1] = encoder.layer_norm(states[-1])
+        return states
+
+    def frames_ready(self, num_samples: int, ended: bool) -> int:
+        """How many leading frames can be encoded once `num_samples` have arrived."""
+        if ended:
+            return frame_count(num_samples)
+        blocks = (num_samples // SAMPLES_PER_FRAME - self.config.lookahead) // self.config.block
+        return max(0, blocks) * self.config.block
+
+    @torch.inference_mode()
+    def encode(self, ring: SampleRing, start: int, stop: int) -> Tensor:
+        """Features of frames [start, stop) -> (stop - start, layers, channels). They must be ready (`frames_ready`)."""
+        block, context = self.config.block, self.config.context
+        first, last = start // block, -(-stop // block)
+        if first >= last:
+            return torch.zeros(0, self.config.layers, self.config.channels)
+        begin = [(k * block - context) * SAMPLES_PER_FRAME for k in range(first, last)]
+        windows = torch.stack([ring.window(b, b + self.config.window * SAMPLES_PER_FRAME) for b in begin])
+        parameter = next(self.parameters())
+        features = self(windows.to(parameter.device, parameter.dtype))[:, context : context + block].float().cpu()
+        return features.flatten(0, 1)[start - first * block : stop - first * block]
+
+    def encode_all(self, samples: Tensor) -> Tensor:
+        """A whole recording (num_samples,) -> (frame_count, layers, channels), in batches of flat memory."""
+        ring = SampleRing()
+        ring.push(samples)
+        ring.end()
+        total, step = frame_count(len(samples)), max(64, self.config.block)
+        parts = [self.encode(ring, i, min(i + step, total)) for i in range(0, total, step)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.config.layers, self.config.channels)
+
+    def to_metadata(self) -> dict:
+        return asdict(self.config)

@@ -1,0 +1,152 @@
+"""Stage 1: a small wav2vec 2.0 encoder learns to hear mouth shapes, then it is frozen.
+
+Supervision is the synthetic speakers' articulation. Windows are cut as the stream cuts them at inference, with the
+frame in question at the same place, so that training and use see the same context.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio import SAMPLE_RATE, SAMPLES_PER_FRAME
+from ..speech import SpeechConfig, SpeechEncoder, tiny_speech_config
+from .loop import Run, train
+from .synth.speech import Utterance, random_utterance, silence
+
+JAW_WEIGHT = (4.0, 2.0, 2.0, 3.0, 1.0, 2.0, 1.0)  # by articulation parameter: what a viewer notices first
+_EDGE = 12  # silent frames put before and after every utterance, so that windows reach over its ends
+
+
+class SpeechPool:
+    """Utterances in memory, drawn from as augmented windows."""
+
+    def __init__(self, count: int, seed: int, held_out: bool = False):
+        rng = np.random.default_rng(seed)
+        self.utterances = [
+            silence(float(rng.uniform(1, 3)), rng) if rng.random() < 0.06 else random_utterance(rng, held_out)
+            for _ in range(count)
+        ]
+
+    def window(self, rng: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """(frames * 640,) samples and (frames, 7) articulation from a random place of a random utterance."""
+        utterance = self.utterances[rng.integers(len(self.utterances))]
+        start = int(rng.integers(-_EDGE, max(1, len(utterance.articulation) + _EDGE - frames)))
+        return cut(utterance, start, frames)
+
+
+def cut(utterance: Utterance, start: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [start, start + frames) of an utterance in endless silence: samples and articulation."""
+    samples = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+    track = np.zeros((frames, utterance.articulation.shape[1]), np.float32)
+    track[:, 3] = 0.1  # lips at rest, as VISEMES["sil"]
+    low, high = max(start, 0), min(start + frames, len(utterance.articulation))
+    if low < high:
+        piece = utterance.samples[low * SAMPLES_PER_FRAME : high * SAMPLES_PER_FRAME]
+        samples[(low - start) * SAMPLES_PER_FRAME :][: len(piece)] = piece
+        track[low - start : high - start] = utterance.articulation[low:high]
+    return samples, track
+
+
+def augment(samples: Tensor, generator: torch.Generator) -> Tensor:
+    """Another microphone, room and loudness: (n, samples) with random gain, spectrum, echo and noise."""
+    n, length = samples.shape
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(n, *(shape or (1,)), generator=generator) * (high - low) + low
+
+    curve = torch.nn.functional.interpolate(uniform(-9, 9, 1, 8), size=length // 2 + 1, mode="linear", align_corners=True)[:, 0]
+    decay = torch.exp(-torch.arange(4000) / (uniform(0.005, 0.06) * SAMPLE_RATE))
+    room = torch.randn(n, 4000, generator=generator) * decay * uniform(0, 0.12)
+    room[:, 0] = 1.0
+    spectrum = torch.fft.rfft(samples, n=2 * length) * torch.fft.rfft(room, n=2 * length)
+    wet = torch.fft.irfft(spectrum, n=2 * length)[:, :length]
+    colored = torch.fft.irfft(torch.fft.rfft(wet) * 10 ** (curve / 20), n=length)
+    loud = colored.square().mean(1, keepdim=True).sqrt().clamp_min(0.01)
+    noise = torch.randn(n, length, generator=generator)
+    # Half of the noise is low-pass: rooms rumble rather than hiss.
+    noise = torch.where(uniform(0, 1) < 0.5, noise, torch.nn.functional.avg_pool1d(noise[:, None], 15, 1, 7)[:, 0] * 3)
+    noisy = colored + noise * loud * 10 ** (-uniform(12, 55) / 20)
+    return noisy * 10 ** (uniform(-20, 8) / 20)
+
+
+def batches(pool: SpeechPool, config: SpeechConfig, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    while True:
+        pairs = [pool.window(rng, config.window) for _ in range(size)]
+        samples = torch.from_numpy(np.stack([p[0] for p in pairs]))
+        yield augment(samples, generator), torch.from_numpy(np.stack([p[1] for p in pairs]))
+
+
+def articulation_loss(shapes: Tensor, target: Tensor, context: int) -> Tensor:
+    """Weighted L1 + L2 over (n, window, 7); the frame that inference uses counts eightfold, cold starts do not count."""
+    weight = torch.tensor(JAW_WEIGHT[: target.shape[-1]], device=target.device)
+    place = torch.zeros(target.shape[1], device=target.device)
+    place[3:] = 1.0
+    place[context] = 8.0
+    error = (shapes - target).float()
+    return ((error.abs() + error.square() * 2) * weight * place[:, None]).mean() / place.mean()
+
+
+def correlations(encoder: SpeechEncoder, pool: SpeechPool, count: int = 40) -> dict[str, float]:
+    """Pearson r per parameter of the streamed features against the truth over whole held-out utterances."""
+    got, want = [], []
+    for utterance in pool.utterances[:count]:
+        features = encoder.encode_all(torch.from_numpy(utterance.samples))
+        got.append(features[:, -1, -encoder.config.articulation :])
+        want.append(torch.from_numpy(utterance.articulation))
+    x, y = torch.cat(got), torch.cat(want)
+    x, y = x - x.mean(0), y - y.mean(0)
+    r = (x * y).sum(0) / (x.square().sum(0) * y.square().sum(0)).sqrt().clamp_min(1e-9)
+    return {f"r_{name}": r[i].item() for i, name in enumerate(("jaw", "wide", "round", "press", "upper", "tuck", "tongue"))}
+
+
+def init_filters(encoder: SpeechEncoder) -> None:
+    """Start the first two convolutions as a mel-like spectrogram: raw audio is learned much sooner than from noise.
+
+    The first is a bank of windowed sinusoids, mel-spaced, four phases a band; the second adds up a band's phases, which
+    the activation between them has rectified, so that their sum is the band's magnitude.
+    """
+    first, second = (encoder.wav2vec.feature_extractor.conv_layers[i].conv for i in (0, 1))
+    channels, _, length = first.weight.shape
+    bands = channels // 4
+    mel = torch.linspace(2595 * np.log10(1 + 80 / 700), 2595 * np.log10(1 + 7200 / 700), bands)
+    hz = 700 * (10 ** (mel / 2595) - 1)
+    time = (torch.arange(length) - length / 2) / SAMPLE_RATE
+    # Upper bands are wider than the window's own resolution: a shorter envelope widens them.
+    width = (0.35 * length / SAMPLE_RATE) / (1 + hz / 1500)
+    envelope = torch.exp(-0.5 * (time[None] / width[:, None]) ** 2)
+    bank = torch.cat([torch.cos(2 * torch.pi * hz[:, None] * time + k * torch.pi / 2) * envelope for k in range(4)])
+    # Speech falls by about 6 dB an octave: lift the upper bands, or the loud low ones hide them.
+    bank = bank / bank.norm(dim=1, keepdim=True) * (0.3 + hz / 1000).repeat(4)[:, None]
+    with torch.no_grad():
+        first.weight.copy_(bank[:, None])
+        # The layer normalisation after it would hide the level; unequal biases leave a scale to measure it by.
+        first.bias.copy_(torch.linspace(-0.2, 0.2, channels))
+        for out in range(second.out_channels):
+            second.weight[out, out % bands :: bands] += 0.5
+
+
+def run_stage(run: Run, utterances: int = 2500, batch: int = 192, seed: int = 1) -> Path:
+    """Train, and write `speech.pt` (EMA weights) into the run's folder."""
+    torch.manual_seed(seed)
+    config = tiny_speech_config()
+    encoder = SpeechEncoder(config)
+    init_filters(encoder)
+    pool, unseen = SpeechPool(utterances, seed), SpeechPool(40, seed + 1, held_out=True)
+
+    def loss_of(step: int, pair: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        samples, target = (t.to(run.device) for t in pair)
+        shapes = encoder(samples)[:, :, 0, -config.articulation :]
+        return {"articulation": articulation_loss(shapes, target, config.context)}
+
+    def on_save(step: int, ema: dict[str, Tensor]) -> dict[str, float]:
+        copy = SpeechEncoder(config).eval()
+        copy.load_state_dict(ema)
+        torch.save(ema, run.folder / "speech.pt")
+        return correlations(copy, unseen)
+
+    train(run, encoder, batches(pool, config, batch, seed), loss_of, on_save)
+    return run.folder / "speech.pt"

@@ -1,0 +1,130 @@
+"""Training clips: one interface for procedural portraits and for folders of real videos; shards on disk."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio import SAMPLES_PER_FRAME
+from ..speech import SpeechConfig
+
+PAST, FUTURE = 2, 2  # frames that the audio window reaches before and after a frame, as in Hallo v1
+SHARD = 32  # clips a file
+
+
+@dataclass
+class Clip:
+    """One clip of the mouth region, at the head pose of its reference.
+
+    reference: (3, R, R) uint8, the region of the portrait. masks: (2, R, R) uint8, lips and face in it.
+    frames: (F, 3, R, R) uint8. articulation: (F + 4, 7) float16, two frames more on either side; NaN where the truth is
+    unknown (real video). samples: float16, the sound from `audio_span` before the first frame to after the last.
+    label: () int64, the state (states.py).
+    """
+
+    reference: Tensor
+    masks: Tensor
+    frames: Tensor
+    articulation: Tensor
+    samples: Tensor
+    label: Tensor
+
+
+def audio_span(config: SpeechConfig) -> tuple[int, int]:
+    """Frames of sound a clip carries before its first and after its last frame."""
+    return PAST + config.context, FUTURE + config.lookahead
+
+
+def samples_of(clip_frames: int, config: SpeechConfig) -> int:
+    return (clip_frames + sum(audio_span(config))) * SAMPLES_PER_FRAME
+
+
+def stack(clips: list[Clip]) -> Clip:
+    return Clip(**{f.name: torch.stack([getattr(c, f.name) for c in clips]) for f in fields(Clip)})
+
+
+def save_shard(clips: list[Clip], folder: Path, index: int) -> None:
+    """Write clips as one safetensors file; readers never see half of it."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = stack(clips)
+    temporary = folder / f"{index:06d}.part"
+    save_file({f.name: getattr(whole, f.name).contiguous() for f in fields(Clip)}, temporary)
+    temporary.replace(folder / f"{index:06d}.safetensors")
+
+
+class ClipFolder:
+    """All shards of a folder in memory. A producer may go on adding shards: they are taken in as they appear."""
+
+    def __init__(self, folder: Path, most: int = 8192):
+        self.folder, self.most = Path(folder), most
+        self._seen: set[str] = set()
+        self._shards: list[Clip] = []
+
+    def refresh(self, wait_s: float = 0.0) -> int:
+        """Take in new shards; waits up to `wait_s` for the first one. Returns the number of clips."""
+        from safetensors.torch import load_file
+
+        deadline = time.monotonic() + wait_s
+        while True:
+            for path in sorted(self.folder.glob("*.safetensors")):
+                if path.name not in self._seen and len(self) < self.most:
+                    self._seen.add(path.name)
+                    self._shards.append(Clip(**load_file(path)))
+            if self._shards or time.monotonic() >= deadline:
+                break
+            time.sleep(1)
+        if not self._shards:
+            raise FileNotFoundError(f"{self.folder} holds no clips; make them first: python -m llia_core train clips")
+        return len(self)
+
+    def __len__(self) -> int:
+        return sum(len(shard.label) for shard in self._shards)
+
+    def batches(self, size: int, seed: int) -> Iterator[Clip]:
+        """Random clips without end, as one Clip with a batch dimension."""
+        rng = np.random.default_rng(seed)
+        step = 0
+        while True:
+            if step % 50 == 0:
+                self.refresh(wait_s=600)
+            step += 1
+            picks = []
+            for _ in range(size):
+                shard = self._shards[rng.integers(len(self._shards))]
+                row = int(rng.integers(len(shard.label)))
+                picks.append(Clip(**{f.name: getattr(shard, f.name)[row] for f in fields(Clip)}))
+            yield stack(picks)
+
+
+def vary(clip: Clip, generator: torch.Generator) -> Clip:
+    """Another light, camera and side: random colour matrix, contrast, mirror, the same for reference and frames."""
+    n = clip.label.shape[0]
+
+    def random(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(n, *shape, generator=generator) * (high - low) + low
+
+    matrix = torch.eye(3) + random(-0.12, 0.12, 3, 3)
+    matrix = matrix * random(0.65, 1.25, 1, 1) * random(0.9, 1.1, 3, 1)
+    offset, gamma = random(-0.08, 0.12, 3, 1), random(0.75, 1.35, 1, 1)
+    mirror = torch.rand(n, generator=generator) < 0.5
+
+    def recolour(images: Tensor) -> Tensor:
+        shape = images.shape  # (n, ..., 3, R, R)
+        x = images.float().div(255).reshape(n, -1, 3, shape[-2] * shape[-1])
+        x = (x.clamp_min(1e-3) ** gamma[:, None]).transpose(1, 2).reshape(n, 3, -1)
+        x = (matrix @ x + offset).clamp(0, 1)
+        x = x.reshape(n, 3, -1, shape[-2] * shape[-1]).transpose(1, 2).reshape(shape)
+        return flip(x * 2 - 1)
+
+    def flip(images: Tensor) -> Tensor:
+        pick = mirror.view(n, *(1,) * (images.dim() - 1))
+        return torch.where(pick, images.flip(-1), images)
+
+    masks = flip(clip.masks.float() / 255)
+    return Clip(recolour(clip.reference), masks, recolour(clip.frames), clip.articulation, clip.samples, clip.label)

@@ -1,0 +1,201 @@
+"""Stages 3 to 5: video diffusion, consistency with a discriminator, and the model's own past.
+
+3 video: the denoiser predicts clean latents from any noise level (x0 prediction), the noisiest most often, since that is
+  where few-step sampling starts; clips of fixed length first, of random length then (as LLIA does); labels and audio are
+  dropped at times.
+4 consistency: the prediction at one noise level must agree with the EMA model's at the next lower one (latent
+  consistency training, 2310.04378), and a discriminator on mouth pictures asks for sharp ones (as in 2412.13479).
+5 roll-out: clips start from the temporal state that the model itself left behind, as they do in a stream.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..audio import SAMPLES_PER_FRAME
+from ..model.avatar import Avatar, Conditioning, Prediction
+from ..model.config import NAMED
+from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule
+from ..speech import tiny_speech_config
+from ..states import NONE
+from .audio_encoder import augment
+from .clips import FUTURE, PAST, Clip, ClipFolder, vary
+from .loop import Run, train
+
+LABEL_DROPOUT, AUDIO_DROPOUT = 0.1, 0.03
+TRUE_SHAPES = 0.5  # share of clips whose heard mouth shapes are replaced by the true ones: the picture is learned sharply
+NOISIEST = 0.55  # share of clips at pure noise
+
+
+@dataclass
+class Example:
+    """A prepared batch: conditioning, audio windows, target pictures and latents, the mouth's weight."""
+
+    condition: Conditioning
+    windows: Tensor
+    labels: Tensor
+    frames: Tensor
+    latents: Tensor
+    mouth: Tensor
+
+
+def new_avatar(parts: Path | None = None) -> Avatar:
+    """llia-tiny with the trained speech encoder and autoencoder from the folder of runs (frozen), the rest fresh."""
+    model = Avatar(NAMED["llia-tiny"], tiny_speech_config())
+    if parts is not None:
+        model.speech.load_state_dict(torch.load(parts / "audio" / "speech.pt", weights_only=True))
+        model.autoencoder.load_state_dict(torch.load(parts / "vae" / "autoencoder.pt", weights_only=True))
+    # At first nothing moves and nothing is painted: the reference itself is the best guess.
+    torch.nn.init.zeros_(model.denoising_unet.conv_out.weight)
+    torch.nn.init.zeros_(model.denoising_unet.conv_out.bias)
+    model.speech.requires_grad_(False)
+    model.autoencoder.requires_grad_(False)
+    return model
+
+
+def prepare(model: Avatar, clip: Clip, generator: torch.Generator, length: int, device: str) -> Example:
+    """Vary a batch of clips, hear its sound, encode its pictures; the first `length` frames of each."""
+    windows, labels = hear(model, clip, generator)
+    start = int(torch.randint(clip.frames.shape[1] - length + 1, (1,), generator=generator))
+    clip = vary(clip, generator)
+    frames = clip.frames[:, start : start + length].to(device)
+    masks = clip.masks.to(device)
+    with torch.no_grad():
+        latents = model.autoencoder.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return Example(
+        model.reference(clip.reference.to(device), masks),
+        windows[:, start : start + length].to(device),
+        labels[:, start : start + length].to(device),
+        frames,
+        latents,
+        mouth_weight(masks),
+    )
+
+
+@torch.no_grad()
+def hear(model: Avatar, clip: Clip, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Audio windows (b, F, 5, layers, channels) of freshly augmented sound, and labels (b, F) with dropout."""
+    config, (b, frames) = model.speech.config, clip.frames.shape[:2]
+    device = next(model.parameters()).device
+    sound = augment(clip.samples.float(), generator).to(device)
+    spans = sound.unfold(1, config.window * SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)
+    n = frames + PAST + FUTURE
+    heard = model.speech(spans[:, :n].flatten(0, 1))[:, config.context].unflatten(0, (b, n))
+    known = torch.isfinite(clip.articulation).all(-1).all(-1)
+    true = (torch.rand(b, generator=generator) < TRUE_SHAPES) & known
+    shapes = clip.articulation.float().nan_to_num()
+    shapes = (shapes + 0.04 * torch.randn(shapes.shape, generator=generator)).to(device)
+    mixed = torch.where(true[:, None, None].to(device), shapes, heard[:, :, 0, -shapes.shape[-1] :])
+    heard = torch.cat((heard[..., : -shapes.shape[-1]], mixed[:, :, None]), dim=-1)
+    drop = torch.rand(b, generator=generator) < AUDIO_DROPOUT
+    heard = heard * ~drop.to(device)[:, None, None, None]
+    unlabelled = (torch.rand(b, generator=generator) < LABEL_DROPOUT) & (clip.label == 2) | drop
+    labels = torch.where(unlabelled, torch.full_like(clip.label, NONE), clip.label)
+    windows = heard.unfold(1, PAST + 1 + FUTURE, 1).permute(0, 1, 4, 2, 3)
+    return windows, labels[:, None].expand(-1, frames).to(device)
+
+
+def mouth_weight(masks: Tensor) -> Tensor:
+    """(b, 1, R, R): 1 elsewhere, 8 at the lips, 4 where an open mouth and the chin go."""
+    lips = masks[:, :1]
+    below = F.max_pool2d(lips, (25, 13), 1, (12, 6)).roll(8, dims=2)
+    return 1 + 3 * below + 4 * lips
+
+
+def shared_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One noise pattern a clip for all its frames (b, f, c, h, w): fresh noise a frame flickers."""
+    one = torch.randn(like.shape[0], 1, *like.shape[2:], generator=generator).to(like.device)
+    return one.expand_as(like)
+
+
+def random_timesteps(n: int, generator: torch.Generator) -> Tensor:
+    uniform = torch.randint(0, 1000, (n,), generator=generator)
+    noisiest = torch.rand(n, generator=generator) < NOISIEST
+    return torch.where(noisiest, torch.full_like(uniform, 999), uniform)
+
+
+def reconstruction(model: Avatar, example: Example, out: Prediction, generator: torch.Generator) -> dict[str, Tensor]:
+    """Loss terms on latents, on the warp alone, on the movement between frames, and on decoded pictures of one frame."""
+    weight = example.mouth[:, None]
+    small = F.avg_pool2d(example.mouth, 128 // out.x0.shape[-1])[:, None]
+    error = out.x0 - example.latents
+    velocity = out.x0.diff(dim=1) - example.latents.diff(dim=1)
+    pick = torch.randint(out.x0.shape[1], (1,), generator=generator)
+    one = Prediction(out.x0[:, pick], out.flow[:, pick], out.warped[:, pick], out.warped_latents[:, pick], [])
+    picture = one.warped + model.difference(one)
+    terms = {
+        "latent": (small * (error.abs() + 0.5 * error.square())).mean() * 0.3,
+        "warp": (weight * (out.warped - example.frames).abs()).mean(),
+        "picture": (weight * (picture - example.frames[:, pick]).abs()).mean() * 2,
+        "smooth": out.flow.diff(dim=-1).square().mean() + out.flow.diff(dim=-2).square().mean(),
+    }
+    if velocity.numel():
+        terms["velocity"] = (small * velocity.abs()).mean() * 0.2
+    return terms
+
+
+def run_video(run: Run, parts: Path, clips: Path, held_out: Path, batch: int = 5, fixed: float = 0.5, seed: int = 3) -> Path:
+    """Stage 3. The first `fixed` share of the steps has whole clips, then 1 to whole at random."""
+    torch.manual_seed(seed)
+    model, schedule = new_avatar(parts), make_schedule()
+    generator = torch.Generator().manual_seed(seed)
+    data = ClipFolder(clips)
+
+    def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
+        whole = clip.frames.shape[1]
+        length = whole if step < fixed * run.steps else int(torch.randint(1, whole + 1, (1,), generator=generator))
+        example = prepare(model, clip, generator, length, run.device)
+        timesteps = random_timesteps(len(clip.label), generator).to(run.device)
+        noisy = add_noise(example.latents, shared_noise(example.latents, generator), timesteps, schedule)
+        out = model.predict(noisy, timesteps, model.project_audio(example.windows), example.labels, example.condition)
+        return reconstruction(model, example, out, generator)
+
+    train(run, model, data.batches(batch, seed), loss_of, reporter(run, held_out, schedule))
+    return run.folder / "avatar.pt"
+
+
+def reporter(run: Run, held_out: Path, schedule: NoiseSchedule) -> Callable[[int, dict[str, Tensor]], dict[str, float]]:
+    """What every save does: weights, figures on unseen clips at one step, and a sheet of them."""
+    unseen = ClipFolder(held_out)
+    sample = next(unseen.batches(12, 7))
+
+    def on_save(step: int, ema: dict[str, Tensor]) -> dict[str, float]:
+        torch.save(ema, run.folder / "avatar.pt")
+        model = new_avatar()
+        model.load_state_dict(ema)
+        return validate(model.eval().to(run.device), sample, run.folder / f"sheet_{step:06d}.png", schedule)
+
+    return on_save
+
+
+@torch.inference_mode()
+def validate(model: Avatar, clip: Clip, sheet: Path, schedule: NoiseSchedule) -> dict[str, float]:
+    """One-step pictures of unseen clips, heard with the encoder alone: PSNR at the mouth; without any motion for scale."""
+    from ..media import contact_sheet, write_image
+    from .autoencoder import psnr
+
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    unknown = Clip(clip.reference, clip.masks, clip.frames, clip.articulation * float("nan"), clip.samples, clip.label)
+    windows, _ = hear(model, unknown, generator)
+    labels = clip.label[:, None].expand(-1, clip.frames.shape[1]).to(device)
+    images = [t.float().to(device) / 127.5 - 1 for t in (clip.reference, clip.frames)]
+    condition = model.reference(images[0], clip.masks.float().to(device) / 255)
+    shape = (*clip.frames.shape[:2], model.config.autoencoder.latent_channels, *(model.config.latent_size,) * 2)
+    noise = shared_noise(torch.empty(shape, device=device), generator)
+    t = torch.full((len(labels),), 999, device=device)
+    out = model.predict(noise, t, model.project_audio(windows), labels, condition)
+    made = out.warped + model.difference(out)
+    weight = F.max_pool2d(clip.masks[:, :1].float() / 255, 17, 1, 8).roll(8, dims=2)[:, None].to(device)
+    rows = [torch.cat((images[0][:, None], images[1][:, 1::2], made[:, 1::2]), dim=1)[i] for i in range(len(labels))]
+    pictures = ((torch.cat(rows).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    write_image(sheet, contact_sheet(pictures, columns=len(rows[0])))
+    return {
+        "psnr_mouth": psnr(made - images[1], weight),
+        "psnr_still": psnr(images[0][:, None] - images[1], weight),
+        "psnr_warp": psnr(out.warped - images[1], weight),
+    }
