@@ -8,7 +8,9 @@ from . import commands
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="python -m llia_core", description="Talking portraits from a picture and a voice.")
+    main = argparse.ArgumentParser(
+        prog="python -m llia_core", description="Talking portraits from a picture and a voice."
+    )
     sub = main.add_subparsers(dest="command", required=True)
     _animate(sub.add_parser("animate", help="make a video of a portrait that speaks an audio file"))
     _bench(sub.add_parser("bench", help="measure speed and latency on this machine"))
@@ -31,7 +33,9 @@ def _animate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--size", type=int, default=256, help="pixels of the square video (default 256)")
     p.add_argument("--steps", type=int, default=1, help="denoising steps, 1 to 8 (default 1)")
     p.add_argument("--seed", type=int, default=0, help="of noise and behaviour (default 0)")
-    p.add_argument("--behaviour", type=float, default=1.0, help="blinks, gaze, head motion: 0 none, 1 natural (default)")
+    p.add_argument(
+        "--behaviour", type=float, default=1.0, help="blinks, gaze, head motion: 0 none, 1 natural (default)"
+    )
     p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
     p.set_defaults(run=commands.animate)

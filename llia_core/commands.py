@@ -28,7 +28,9 @@ def animate(arguments: Namespace) -> None:
     portrait = _portrait(arguments)
     total = frame_count(len(samples))
     if total == 0:
-        raise ValueError(f"{arguments.audio} lasts {len(samples) / SAMPLE_RATE:.3f} s: shorter than half a frame (0.02 s)")
+        raise ValueError(
+            f"{arguments.audio} lasts {len(samples) / SAMPLE_RATE:.3f} s: shorter than half a frame (0.02 s)"
+        )
     model = load_model(arguments.model, arguments.device)
     session = Session(model, portrait, arguments.steps, arguments.seed, arguments.behaviour, timeline)
     size, started, first = portrait.size, time.perf_counter(), None
@@ -115,7 +117,9 @@ def train(arguments: Namespace) -> None:
     """One training stage, or all of them."""
     from .training.stages import run_stage
 
-    run_stage(arguments.stage, Path(arguments.runs), arguments.scale, arguments.minutes, arguments.videos, arguments.device)
+    run_stage(
+        arguments.stage, Path(arguments.runs), arguments.scale, arguments.minutes, arguments.videos, arguments.device
+    )
 
 
 def convert(arguments: Namespace) -> None:

@@ -1,8 +1,8 @@
 """Expression editing of a portrait: sliders and templates as text, applied to a still picture by warping it.
 
-LLIA edits the reference picture before it enters the model ("portrait animation moves its face to a wanted template"); how
-is not public. Here it is a landmark-driven warp (warp.py) plus what a warp cannot show: the inside of an opened mouth
-(mouth_interior.py) and the lash line of a closed eye.
+LLIA edits the reference picture before it enters the model: portrait animation moves its face to a wanted template. How
+it does so is not public. Here it is a landmark-driven warp (warp.py) plus what a warp cannot show: the inside of an
+opened mouth (mouth_interior.py) and the lash line of a closed eye.
 """
 
 import difflib
@@ -124,7 +124,9 @@ def parse_expression(text: str) -> Expression:
 
 def _template(name: str, place: str) -> dict[str, float]:
     if name not in TEMPLATES:
-        raise ExpressionError(f"{place}unknown template {name!r}{_nearest(name, TEMPLATES)}. A slider is written name=0.4.")
+        raise ExpressionError(
+            f"{place}unknown template {name!r}{_nearest(name, TEMPLATES)}. A slider is written name=0.4."
+        )
     return {field.name: getattr(TEMPLATES[name], field.name) for field in fields(Expression)}
 
 
@@ -176,7 +178,7 @@ def _close_mouth(image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
     if x1 <= x0 or y1 <= y0:
         return image, landmarks
     x, y = slit.local(_pixel_centres(x0, y0, x1, y1)).unbind(-1)
-    source_y, _ = slit.source(x, y, torch.ones(()), float(1.2 / slit.width))
+    source_y = slit.source(x, y, torch.ones(()), float(1.2 / slit.width))[0]
     scale = torch.tensor([2 / image.shape[-1], 2 / image.shape[-2]])
     grid = slit.pixels(torch.stack([x, source_y], -1)) * scale - 1
     result = image.clone()
@@ -190,7 +192,7 @@ def _close_mouth(image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _darken_seam(image: Tensor, slit: Slit, thickness: float, amount: float) -> Tensor:
-    """A soft dark line along the upper rim, `thickness` widths of the slit at its middle: lashes, or where lips meet."""
+    """A soft dark line along the upper rim, `thickness` widths of the slit at its middle: lashes, lips that meet."""
     (x0, y0), (x1, y1) = _extent(slit.corners(), image)
     if amount <= 0 or x1 <= x0 or y1 <= y0:
         return image

@@ -238,9 +238,7 @@ def region_bounds(transform: Tensor, image_size: tuple[int, int]) -> tuple[int, 
     return x0, y0, max(min(int(high[0]), width), x0), max(min(int(high[1]), height), y0)
 
 
-def region_grid(
-    transform: Tensor, image_size: tuple[int, int], box: tuple[int, int, int, int] | None = None
-) -> Tensor:
+def region_grid(transform: Tensor, image_size: tuple[int, int], box: tuple[int, int, int, int] | None = None) -> Tensor:
     """(h, w, 2): region coordinates of every pixel of the picture (height, width), or of a box (x0, y0, x1, y1) in it.
 
     It is the sampling grid that pastes a region picture back: F.grid_sample(region, grid, align_corners=False).

@@ -67,7 +67,7 @@ def _inside(image: Tensor, before: Tensor, after: Tensor, position: Tensor, unit
     length = TEETH * (1 - 0.35 * side.square()) * (gap * scale / 0.16).clamp(0, 1)
     cover = _step(length - depth, soft) * _step(0.88 - side, 0.12)
     arch = (x - 0.5) * scale / 0.07
-    between = 1 - 0.13 * torch.exp(-(((arch - arch.round() + 0.5).remainder(1) - 0.5) / 0.1) ** 2)
+    between = 1 - 0.13 * torch.exp(-((((arch - arch.round() + 0.5).remainder(1) - 0.5) / 0.1) ** 2))
     shade = (1 - 0.6 * side.square()) * (0.62 + 0.38 * (depth / 0.03).clamp(0, 1)) * between
     return colour + cover * (_darkened(teeth, shade) - colour)
 

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .expression import Expression, edit_expression, neutralise
 from .face import crop_portrait, landmarks_from_box, mouth_region, require_face, sample_region
 from .masks import region_masks
-from .mesh import face_unit, lip_gap
+from .mesh import LOWER_LIP, UPPER_LIP
 
 OPEN_MOUTH = 0.06  # inner lip gap over eye distance beyond which a reference is closed first
 MIN_SIZE, MAX_SIZE = 64, 1024
@@ -53,10 +52,16 @@ def prepare_portrait(
         raise ValueError(f"output size is {size}, expected an even number from {MIN_SIZE} to {MAX_SIZE}")
     landmarks = landmarks_from_box(face_box) if face_box is not None else require_face(image)
     cropped, landmarks, box = crop_portrait(image, landmarks, size)
-    if close_mouth and face_box is None and lip_gap(landmarks) > OPEN_MOUTH * face_unit(landmarks):
+    if close_mouth and face_box is None and mouth_opening(landmarks) > OPEN_MOUTH:
         cropped, landmarks = neutralise(cropped, landmarks)
     if expression is not None:
         cropped, landmarks = edit_expression(cropped, landmarks, expression)
     transform = mouth_region(landmarks)
     region = sample_region(cropped, transform, region_size)
     return Portrait(cropped, landmarks, transform, region, region_masks(landmarks, transform, region_size), box)
+
+
+def mouth_opening(landmarks: Tensor) -> float:
+    """Gap between the inner lips over the distance between the outer eye corners: 0 shut, about 0.25 wide open."""
+    gap = (landmarks[LOWER_LIP] - landmarks[UPPER_LIP])[:2].norm()
+    return float(gap / (landmarks[263] - landmarks[33])[:2].norm().clamp_min(1e-6))

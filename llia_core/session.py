@@ -1,7 +1,7 @@
 """THE data flow: audio is pushed in, frames come out. A file is the same session, fed block by block.
 
-    samples -> ring -> state labels -> chunk plan -> speech features -> few-step denoiser -> decoder -> composer -> frames
-    portrait -> reference cache (once) -----------------------^
+samples -> ring -> state labels -> chunk plan -> speech features -> few-step denoiser -> decoder -> composer -> frames
+portrait -> reference cache (once) -----------------------^
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -197,7 +197,11 @@ class Session:
 
     def load_state_dict(self, saved: dict) -> None:
         """Go on where `state_dict` was taken. Raises ValueError if it belongs to other settings."""
-        if saved.get("version") != STATE_VERSION or saved["seed"] != self.seed or len(saved["motion"]) != len(self.timesteps):
+        if (
+            saved.get("version") != STATE_VERSION
+            or saved["seed"] != self.seed
+            or len(saved["motion"]) != len(self.timesteps)
+        ):
             raise ValueError(
                 f"the saved session has version {saved.get('version')}, seed {saved.get('seed')} and "
                 f"{len(saved.get('motion', []))} steps; this one has {STATE_VERSION}, {self.seed} and {len(self.timesteps)}"

@@ -1,7 +1,7 @@
 """How each expression slider moves the face mesh: a linear basis in the frame of the head.
 
-Head frame: origin between the lips, x to the picture's right, y down, z away from the viewer, one unit = the distance of
-the outer eye corners. Amplitudes are those of an adult face (FACS-like poses, chosen by eye).
+Head frame: origin between the lips, x to the picture's right, y down, z away from the viewer, one unit = the distance
+of the outer eye corners. Amplitudes are those of an adult face (FACS-like poses, chosen by eye).
 """
 
 import torch
@@ -18,13 +18,13 @@ JAW_OPENING = 0.26  # radians of the lower jaw about its joint, at slider 1
 
 
 def slider_basis(points: Tensor) -> Tensor:
-    """(7, 478, 3): displacement of each mesh point at weight 1, see slider_weights. points (478, 3): head frame."""
+    """(7, 478, 3): displacement of each mesh point at weight 1 (slider_weights). points (478, 3): head frame."""
     makers = (_smile, _jaw, _press, _pucker, _brow_raise, _brow_furrow, _frown)
     return torch.stack([make(points) for make in makers])
 
 
 def slider_weights(values: Tensor) -> Tensor:
-    """(n, 7) weights of the basis for (n, 6) values of FACE_SLIDERS: a frown is no negative smile, it has its own row."""
+    """(n, 7) weights of the basis for (n, 6) values of FACE_SLIDERS; a frown is no negative smile, it has a row."""
     return torch.cat([values[:, :1].clamp(min=0), values[:, 1:], -values[:, :1].clamp(max=0)], 1)
 
 

@@ -20,21 +20,27 @@ from .audio import SAMPLES_PER_FRAME, SampleRing, frame_count
 class SpeechConfig:
     """`wav2vec` holds transformers' Wav2Vec2Config values; spans are in video frames (40 ms).
 
-    layers: how many of the last hidden states are kept. articulation: outputs of a linear head that reads mouth shapes
-    off the last one, appended to its channels (0: no head). normalize: zero mean and unit variance per window.
+    layers: how many of the last hidden states are the features; 0: a linear head's reading of the last one instead, its
+    `articulation` outputs (mouth shapes). The bundled model takes those: its video model is then trained on true mouth
+    shapes, and either part can be improved without the other. normalize: zero mean and unit variance per window.
     """
 
     wav2vec: dict = field(default_factory=dict)
     block: int = 1
     context: int = 12
     lookahead: int = 2
-    layers: int = 1
+    layers: int = 0
     articulation: int = 7
     normalize: bool = False
 
     @property
     def channels(self) -> int:
-        return self.wav2vec["hidden_size"] + self.articulation
+        return self.wav2vec["hidden_size"] if self.layers else self.articulation
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, channels) of a frame's features."""
+        return max(1, self.layers), self.channels
 
     @property
     def window(self) -> int:
@@ -64,7 +70,7 @@ class SpeechEncoder(nn.Module):
 
         self.config = config
         self.wav2vec = Wav2Vec2Model(Wav2Vec2Config(**config.wav2vec))
-        self.head = nn.Linear(config.wav2vec["hidden_size"], config.articulation) if config.articulation else None
+        self.head = None if config.layers else nn.Linear(config.wav2vec["hidden_size"], config.articulation)
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "SpeechEncoder":
@@ -90,7 +96,10 @@ class SpeechEncoder(nn.Module):
         encoder = cls(config)
         weights = {k.removeprefix("wav2vec2."): v for k, v in load_file(folder / "model.safetensors").items()}
         # Old checkpoints keep weight_norm's two parts under their former names.
-        for old, new in (("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1")):
+        for old, new in (
+            ("weight_g", "parametrizations.weight.original0"),
+            ("weight_v", "parametrizations.weight.original1"),
+        ):
             key = "encoder.pos_conv_embed.conv."
             if key + old in weights:
                 weights[key + new] = weights.pop(key + old)
@@ -98,7 +107,9 @@ class SpeechEncoder(nn.Module):
         weights.setdefault("masked_spec_embed", wanted.get("masked_spec_embed"))
         absent = [key for key in wanted if weights.get(key) is None]
         if absent:
-            raise ValueError(f"{folder / 'model.safetensors'} lacks {len(absent)} wav2vec 2.0 tensors, first {absent[0]}")
+            raise ValueError(
+                f"{folder / 'model.safetensors'} lacks {len(absent)} wav2vec 2.0 tensors, first {absent[0]}"
+            )
         encoder.wav2vec.load_state_dict({key: weights[key] for key in wanted})
         return encoder.eval()
 
@@ -110,12 +121,10 @@ class SpeechEncoder(nn.Module):
         extracted = self.wav2vec.feature_extractor(samples)
         extracted = F.interpolate(extracted, size=frames, mode="linear", align_corners=True)
         hidden = self.wav2vec.feature_projection(extracted.transpose(1, 2))[0]
-        states = self._hidden_states(hidden)[-self.config.layers :]
-        features = torch.stack(states, dim=2)
-        if self.head is None:
-            return features
-        shapes = self.head(states[-1])[:, :, None].expand(-1, -1, self.config.layers, -1)
-        return torch.cat((features, shapes), dim=-1)
+        states = self._hidden_states(hidden)
+        if self.head is not None:
+            return self.head(states[-1])[:, :, None]
+        return torch.stack(states[-self.config.layers :], dim=2)
 
     def _hidden_states(self, hidden: Tensor) -> list[Tensor]:
         encoder = self.wav2vec.encoder
@@ -145,7 +154,7 @@ class SpeechEncoder(nn.Module):
         block, context = self.config.block, self.config.context
         first, last = start // block, -(-stop // block)
         if first >= last:
-            return torch.zeros(0, self.config.layers, self.config.channels)
+            return torch.zeros(0, *self.config.shape)
         begin = [(k * block - context) * SAMPLES_PER_FRAME for k in range(first, last)]
         windows = torch.stack([ring.window(b, b + self.config.window * SAMPLES_PER_FRAME) for b in begin])
         parameter = next(self.parameters())
@@ -159,7 +168,7 @@ class SpeechEncoder(nn.Module):
         ring.end()
         total, step = frame_count(len(samples)), max(64, self.config.block)
         parts = [self.encode(ring, i, min(i + step, total)) for i in range(0, total, step)]
-        return torch.cat(parts) if parts else torch.zeros(0, self.config.layers, self.config.channels)
+        return torch.cat(parts) if parts else torch.zeros(0, *self.config.shape)
 
     def to_metadata(self) -> dict:
         return asdict(self.config)

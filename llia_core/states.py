@@ -33,7 +33,7 @@ BLOCK_FRAMES = 2048  # frames analysed at once
 class VoiceState:
     """What a VoiceDetector carries from push to push."""
 
-    tail: np.ndarray = field(default_factory=lambda: np.zeros(0))  # samples that do not fill a frame yet
+    tail: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # samples that do not fill a frame yet
     samples: int = 0  # samples pushed so far
     floor_db: float = FLOOR_START_DB
     previous_db: float = -100.0
@@ -74,7 +74,7 @@ class VoiceDetector:
         """(n,) samples at 16 kHz -> speech or not, for each frame that became decidable (LOOKAHEAD frames late)."""
         state = self.state
         state.samples += samples.shape[0]
-        whole = np.concatenate([state.tail, samples.detach().cpu().numpy().astype(np.float64)])
+        whole = np.concatenate([state.tail, samples.detach().float().cpu().numpy()])
         used = whole.shape[0] // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME
         state.tail = whole[used:]
         for start in range(0, used, BLOCK_FRAMES * SAMPLES_PER_FRAME):
@@ -86,7 +86,7 @@ class VoiceDetector:
         state = self.state
         if state.decided + len(state.strong) - self._behind() < frame_count(state.samples):
             self._hear(np.pad(state.tail, (0, SAMPLES_PER_FRAME - state.tail.shape[0])))
-        state.tail = np.zeros(0)
+        state.tail = np.zeros(0, np.float32)
         return self._decide(lookahead=0)
 
     def _behind(self) -> int:

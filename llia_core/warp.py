@@ -1,10 +1,10 @@
 """Moving a face in its picture: head pose, face sliders, lids and gaze as one backward sampling grid, per video frame.
 
-The picture is deformed by a thin-plate spline (Bookstein 1989) through displaced landmarks; rings of points round the head
-let hair and neck follow with falloff, the border of the picture stays. Eyes are slits (slit.py) inside that warp, so that
-lids cover the eyeball. Precomputed once: head frame, slider basis, rings, eye curves. Positive values: yaw turns the nose to
-the picture's right, pitch down, roll clockwise (degrees); gaze_x right, gaze_y down; blink_left is the person's left eye,
-the picture's right, as in ARKit.
+The picture is deformed by a thin-plate spline (Bookstein 1989) through displaced landmarks; rings of points round the
+head let hair and neck follow with falloff, the border of the picture stays. Eyes (eye.py) move inside that warp, so
+that lids cover the eyeball. Precomputed once: head frame, slider basis, rings, eye curves. Positive values: yaw turns
+the nose to the picture's right, pitch down, roll clockwise (degrees); gaze_x right, gaze_y down; blink_left is the
+person's left eye, the picture's right, as in ARKit.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .eye import Eye
 from .face import similarity
 from .mesh import (
     FACE_OVAL,
@@ -26,7 +27,6 @@ from .mesh import (
     mean_face,
 )
 from .shapes import FACE_SLIDERS, slider_basis, slider_weights
-from .slit import Slit
 
 SLIDERS = (*FACE_SLIDERS, "blink_left", "blink_right", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
 CONTROL = (
@@ -39,10 +39,8 @@ CONTROL = (
     *(50, 280, 205, 425, 187, 411, 117, 346, 36, 266, 214, 434),  # cheeks
     *(199, 175, 200, 204, 424, 151, 9, 69, 299),  # chin and forehead
 )
-CELLS = 64  # nodes of the coarse grid along each side
+CELLS = 40  # nodes of the coarse grid along each side
 STIFFNESS = 2e-5  # ridge of the spline: lets coinciding points disagree a little
-ROUND_CORNER, ROUND_TILT, ROUND_UPPER, ROUND_LOWER = 0.1, 0.055, 0.07, 0.045  # for round eyes, in eye widths
-GAZE_X, GAZE_Y = 0.17, 0.2  # travel of the iris at slider 1: in eye widths, in heights of the opening
 
 
 class FaceWarp:
@@ -66,9 +64,11 @@ class FaceWarp:
         self.relief = self._relief()
         self.rings, self.follow = self._rings()
         self.eyes = (
-            _Eye(self.landmarks, LEFT_LID_UPPER, LEFT_LID_LOWER, LEFT_IRIS, (52, 53, 65)),
-            _Eye(self.landmarks, RIGHT_LID_UPPER, RIGHT_LID_LOWER, RIGHT_IRIS, (282, 283, 295)),
+            Eye(self.landmarks, LEFT_LID_UPPER, LEFT_LID_LOWER, LEFT_IRIS, (52, 53, 65)),
+            Eye(self.landmarks, RIGHT_LID_UPPER, RIGHT_LID_LOWER, RIGHT_IRIS, (282, 283, 295)),
         )
+        depth = self.relief[[33, 133, 362, 263]].mean()
+        self.eye_corners = torch.cat([F.pad(eye.corners, (0, 1), value=float(eye.depth + depth)) for eye in self.eyes])
         self.nodes, self.window = self._nodes(cells)
 
     def displaced(self, params: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class FaceWarp:
         return flow.permute(0, 2, 3, 1)
 
     def apply(self, images: Tensor, params: Tensor) -> Tensor:
-        """Warp `images` (3, H, W) or (n, 3, H, W) by `params` (n, 13): (n, 3, H, W). All-zero rows come back bit for bit."""
+        """Warp `images` (3, H, W) or (n, 3, H, W) by `params` (n, 13): (n, 3, H, W). All-zero rows: the same bits."""
         images = images.expand(len(params), *images.shape[-3:])
         moving = params.abs().amax(1) > 0
         if not bool(moving.any()):
@@ -112,7 +112,7 @@ class FaceWarp:
         return points
 
     def _relief(self) -> Tensor:
-        """(478,) added to z before a rotation: a true face is so steep at its outline that turning it folds the picture."""
+        """(478,) to add to z before a rotation: a true face, steep at its outline, would fold the picture."""
         oval = self.landmarks[list(FACE_OVAL), :2]
         offset = self.landmarks[:, :2] - oval.mean(0)
         angle = torch.atan2(offset[:, 1], offset[:, 0])
@@ -124,8 +124,8 @@ class FaceWarp:
 
     def _turned(self, points: Tensor, params: Tensor) -> Tensor:
         """(n, 478, 3) after the head's rotation."""
-        raised = F.pad(self.relief[:, None], (2, 0))
-        return _rotate(points + raised, self.pivot, params) - raised
+        raised = points + F.pad(self.relief[:, None], (2, 0))
+        return points + (_rotate(raised, self.pivot, params) - raised)
 
     def _rings(self) -> tuple[Tensor, Tensor]:
         """Points round the head (m, 3) and how much of the head's rotation each follows (m,)."""
@@ -142,11 +142,12 @@ class FaceWarp:
         return torch.cat([near, far, border]), follow
 
     def _nodes(self, cells: int) -> tuple[Tensor, Tensor]:
-        """Nodes of the coarse grid (cells^2, 2) in units, and the factor (1, 1, cells, cells) that stills the border."""
+        """Nodes of the coarse grid (cells^2, 4) and the factor (1, 1, cells, cells) that stills the border."""
         x = torch.linspace(0.5, self.width - 0.5, cells)
         y = torch.linspace(0.5, self.height - 0.5, cells)
         yy, xx = torch.meshgrid(y, x, indexing="ij")
         nodes = torch.stack([xx, yy], -1).reshape(-1, 2) / self.unit
+        nodes = torch.cat([nodes, nodes.square().sum(1, keepdim=True), torch.ones(len(nodes), 1)], 1)
         margin = 0.14 * min(self.height, self.width)
         inset = torch.minimum(torch.minimum(xx, self.width - xx), torch.minimum(yy, self.height - yy)) - 0.5
         centre = self.landmarks[list(FACE_OVAL), :2].mean(0)
@@ -170,97 +171,17 @@ class FaceWarp:
     def _move_eyes(self, flow: Tensor, params: Tensor, pixel: float) -> None:
         """Adds blink and gaze to absolute source positions `flow` (n, 2, h, w), in place, in boxes round the eyes."""
         gaze = params[:, 8:10]
-        for eye, blink in zip(self.eyes, _lid_amounts(params), strict=True):
-            if float(blink.abs().max()) < 1e-4 and float(gaze.abs().max()) < 1e-4:
-                continue
-            corners = eye.slit.corners()
-            solid = F.pad(corners, (0, 1), value=float(eye.depth + self.relief[[33, 133, 362, 263]].mean()))
-            moved = _rotate(solid.expand(len(params), -1, -1), self.pivot, params)
-            margin = 0.12 * eye.slit.width
-            low = torch.minimum(moved[..., :2].amin((0, 1)), corners.amin(0)) - margin
-            high = torch.maximum(moved[..., :2].amax((0, 1)), corners.amax(0)) + margin
-            x0, y0 = (low / pixel).floor().long().clamp(min=0).tolist()
-            x1, y1 = (high / pixel).ceil().long().clamp(min=0).tolist()
+        blinks = _lid_amounts(params)
+        if max(float(value.abs().max()) for value in (*blinks, gaze)) < 1e-4:
+            return
+        moved = _rotate(self.eye_corners.expand(len(params), -1, -1), self.pivot, params)[..., :2]
+        for eye, blink, corners in zip(self.eyes, blinks, moved.split(4, 1), strict=True):
+            margin = 0.12 * eye.width
+            x0, y0 = ((corners.amin((0, 1)) - margin) / pixel).floor().long().clamp(min=0).tolist()
+            x1, y1 = ((corners.amax((0, 1)) + margin) / pixel).ceil().long().clamp(min=0).tolist()
             box = flow[:, :, y0:y1, x0:x1]
             if box.numel():
-                box += eye.shift(box.permute(0, 2, 3, 1), blink, gaze, pixel).permute(0, 3, 1, 2)
-
-
-class _Eye:
-    """One eye: its slit, its iris."""
-
-    def __init__(self, landmarks: Tensor, upper: tuple, lower: tuple, iris: tuple, brow: tuple):
-        width = (landmarks[upper[-1], :2] - landmarks[upper[0], :2]).norm().clamp(min=1e-3)
-        lid = landmarks[list(upper[3:6]), :2].mean(0)
-        fold = 0.62 * float((landmarks[list(brow), :2].mean(0) - lid).norm() / width)
-        self.slit = Slit(_round_eye(landmarks, upper, lower), upper, lower, reach=(0.3, 0.4), share=0.88)
-        rims = self.slit.rims(torch.tensor(0.5))
-        self.slit.above = max(min(fold, 0.5), 0.22, 0.62 * float(rims[1] - rims[0]))
-        self.upper, self.lower, self.iris = list(upper[1:-1]), list(lower[1:-1]), list(iris)
-        self.depth = landmarks[[upper[0], upper[-1]], 2].mean()
-        ring = self.slit.local(landmarks[list(iris), :2])
-        self.iris_x = float(ring[0, 0].clamp(0.25, 0.75))
-        self.iris_radius = float((ring[1:] - ring[0]).norm(dim=1).mean().clamp(0.1, 0.24))
-        self.sign = 1.0 if self.slit.along[0] >= 0 else -1.0
-
-    def move_landmarks(self, points: Tensor, blink: Tensor, gaze: Tensor) -> None:
-        """Lids and iris of `points` (n, 478, 3), in place."""
-        slit = self.slit
-        for indices in (self.upper, self.lower):
-            local = slit.local(points[:, indices, :2])
-            upper, lower = slit.rims(local[..., 0])
-            seam = upper + slit.share * (lower - upper)
-            local[..., 1] += blink[:, None] * (seam - local[..., 1])
-            points[:, indices, :2] = slit.pixels(local)
-        points[:, self.iris, :2] += self._travel(gaze)[:, None]
-
-    def _travel(self, gaze: Tensor) -> Tensor:
-        """(n, 2) motion of the iris in pixels."""
-        upper, lower = self.slit.rims(torch.tensor(self.iris_x))
-        x, y = gaze[:, :1] * (self.sign * GAZE_X), gaze[:, 1:] * (GAZE_Y * (lower - upper))
-        return self.slit.width * (x * self.slit.along + y * self.slit.across)
-
-    def shift(self, position: Tensor, blink: Tensor, gaze: Tensor, pixel: float) -> Tensor:
-        """(n, h, w, 2) pixels to add to source positions of the same shape."""
-        slit = self.slit
-        x, y = slit.local(position).unbind(-1)
-        source_y, inside = slit.source(x, y, blink[:, None, None], float(1.2 * pixel / slit.width))
-        upper, lower = slit.rims(x)
-        height = (lower - upper).clamp(min=1e-3)
-        level = ((source_y - upper) / height).clamp(0, 1)
-        bump = 4 * level * (1 - level)
-        source_x = x + inside * (self._slide(x, self.sign * GAZE_X * gaze[:, :1, None]) - x) * (2 * bump).clamp(max=1)
-        beside = (1 - ((x - self.iris_x).abs() / 0.5).clamp(0, 1).square()) * inside
-        source_y = source_y - beside * bump * height * GAZE_Y * gaze[:, 1:, None]
-        dx, dy = (source_x - x)[..., None], (source_y - y)[..., None]
-        return slit.width * (dx * slit.along + dy * slit.across)
-
-    def _slide(self, x: Tensor, travel: Tensor) -> Tensor:
-        """Source X of an iris moved by `travel`: the iris keeps its shape, the white beside it stretches."""
-        left, right = self.iris_x - self.iris_radius, self.iris_x + self.iris_radius
-        travel = travel.clamp(-0.85 * left, 0.85 * (1 - right))
-        before = x * left / (left + travel)
-        after = 1 - (1 - x) * (1 - right) / (1 - right - travel)
-        moved = torch.where(x < left + travel, before, torch.where(x > right + travel, after, x - travel))
-        return torch.where((x > 0) & (x < 1), moved, x)
-
-
-def _round_eye(landmarks: Tensor, upper: tuple, lower: tuple) -> Tensor:
-    """Landmarks whose lids enclose a drawn eye: the mesh knows human eyes and finds big round ones too small.
-
-    Measured on procedural portraits: corners about 8 % of the width farther out, the outer one lower, rims 3 to 5 %.
-    """
-    slit = Slit(landmarks, upper, lower, reach=(0.3, 0.3), share=0.5)
-    rims = slit.rims(torch.tensor(0.5))
-    amount = float(((rims[1] - rims[0] - 0.36) / 0.08).clamp(0, 1))
-    rounder = landmarks.clone()
-    for indices, shift in ((upper, -ROUND_UPPER), (lower, ROUND_LOWER)):
-        local = slit.local(landmarks[list(indices), :2])
-        along = local[:, 0].clamp(0, 1)
-        local[:, 0] += amount * ROUND_CORNER * (2 * along - 1)
-        local[:, 1] += amount * (ROUND_TILT * (1 - 2 * along) + 4 * along * (1 - along) * shift)
-        rounder[list(indices), :2] = slit.pixels(local)
-    return rounder
+                eye.shift(box, blink, gaze, pixel)
 
 
 def _lid_amounts(params: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,7 +209,8 @@ def _rotate(points: Tensor, pivot: Tensor, params: Tensor) -> Tensor:
     about_x = _matrix(one, zero, zero, zero, pitch.cos(), -pitch.sin(), zero, pitch.sin(), pitch.cos())
     about_z = _matrix(roll.cos(), -roll.sin(), zero, roll.sin(), roll.cos(), zero, zero, zero, one)
     turn = about_z @ about_x @ about_y
-    return (points - pivot) @ turn.transpose(1, 2) + pivot
+    arm = points - pivot
+    return points + (arm @ turn.transpose(1, 2) - arm)  # without rotation exactly the points
 
 
 def _matrix(*entries: Tensor) -> Tensor:
@@ -299,7 +221,8 @@ def _fit_spline(centres: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Thin-plate spline through (n, k, 2) values at (n, k, 2) centres: weights (n, k, 2), affine part (n, 3, 2)."""
     n, k = centres.shape[:2]
     points = centres.double()
-    squared = (points[:, :, None] - points[:, None]).square().sum(-1)
+    x, y = points.unbind(-1)
+    squared = (x[:, :, None] - x[:, None]).square_() + (y[:, :, None] - y[:, None]).square_()
     system = torch.zeros(n, k + 3, k + 3, dtype=torch.float64)
     system[:, :k, :k] = squared * squared.clamp(min=1e-12).log() + STIFFNESS * torch.eye(k, dtype=torch.float64)
     system[:, :k, k] = 1
@@ -310,8 +233,8 @@ def _fit_spline(centres: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _evaluate_spline(nodes: Tensor, centres: Tensor, weights: Tensor, affine: Tensor) -> Tensor:
-    """(2, m) values at nodes (m, 2)."""
-    kernel = (-2 * nodes @ centres.T).add_(nodes.square().sum(1, keepdim=True)).add_(centres.square().sum(1))
-    kernel.clamp_(min=1e-9)
+    """(2, m) values at nodes (m, 4), whose columns are x, y, x^2 + y^2, 1."""
+    lifted = torch.cat([-2 * centres.T, torch.ones(1, len(centres)), centres.square().sum(1)[None]])
+    kernel = (nodes @ lifted).clamp_(min=1e-9)  # squared distances
     kernel.mul_(kernel.log())
-    return (kernel @ weights + nodes @ affine[1:] + affine[0]).T
+    return weights.T @ kernel.T + affine[1:].T @ nodes[:, :2].T + affine[0, :, None]

@@ -147,5 +147,3 @@ def output_windows(size: int) -> tuple[Tensor, Tensor]:
 def _fade(value: Tensor, full: float, none: float) -> Tensor:
     t = ((none - value) / (none - full)).clamp(0, 1)
     return t * t * (3 - 2 * t)
-
-

@@ -226,7 +226,7 @@ _TINY = ModelConfig(
     ),
     reference_in_channels=16,
     audio_projection=AudioProjectionConfig(  # channels: see speech.tiny_speech_config
-        window=5, layers=1, channels=135, intermediate_dim=128, tokens=4, token_channels=96
+        window=5, layers=1, channels=7, intermediate_dim=128, tokens=4, token_channels=96
     ),
     face_locator=FaceLocatorConfig(in_channels=2, channels=(8, 16, 24)),
     image_projection=None,

@@ -46,7 +46,11 @@ def load_model(path: str | Path | None = None, device: str = "cpu", operations=n
     """
     path = Path(path) if path is not None else BUNDLED
     metadata, weights = read_checkpoint(path)
-    model = Avatar(ModelConfig.from_dict(json.loads(metadata["config"])), SpeechConfig(**json.loads(metadata["speech"])), operations)
+    model = Avatar(
+        ModelConfig.from_dict(json.loads(metadata["config"])),
+        SpeechConfig(**json.loads(metadata["speech"])),
+        operations,
+    )
     wanted = model.state_dict()
     missing, foreign = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     wrong = [k for k in wanted if k in weights and wanted[k].shape != weights[k].shape]
@@ -77,4 +81,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 )
             return metadata, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or is cut short ({error}). Fetch it again.") from error
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or is cut short ({error}). Fetch it again."
+        ) from error

@@ -57,7 +57,9 @@ def augment(samples: Tensor, generator: torch.Generator) -> Tensor:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *(shape or (1,)), generator=generator) * (high - low) + low
 
-    curve = torch.nn.functional.interpolate(uniform(-9, 9, 1, 8), size=length // 2 + 1, mode="linear", align_corners=True)[:, 0]
+    curve = torch.nn.functional.interpolate(
+        uniform(-9, 9, 1, 8), size=length // 2 + 1, mode="linear", align_corners=True
+    )[:, 0]
     decay = torch.exp(-torch.arange(4000) / (uniform(0.005, 0.06) * SAMPLE_RATE))
     room = torch.randn(n, 4000, generator=generator) * decay * uniform(0, 0.12)
     room[:, 0] = 1.0
@@ -95,12 +97,14 @@ def correlations(encoder: SpeechEncoder, pool: SpeechPool, count: int = 40) -> d
     got, want = [], []
     for utterance in pool.utterances[:count]:
         features = encoder.encode_all(torch.from_numpy(utterance.samples))
-        got.append(features[:, -1, -encoder.config.articulation :])
+        got.append(features[:, 0])
         want.append(torch.from_numpy(utterance.articulation))
     x, y = torch.cat(got), torch.cat(want)
     x, y = x - x.mean(0), y - y.mean(0)
     r = (x * y).sum(0) / (x.square().sum(0) * y.square().sum(0)).sqrt().clamp_min(1e-9)
-    return {f"r_{name}": r[i].item() for i, name in enumerate(("jaw", "wide", "round", "press", "upper", "tuck", "tongue"))}
+    return {
+        f"r_{name}": r[i].item() for i, name in enumerate(("jaw", "wide", "round", "press", "upper", "tuck", "tongue"))
+    }
 
 
 def init_filters(encoder: SpeechEncoder) -> None:
@@ -139,7 +143,7 @@ def run_stage(run: Run, utterances: int = 2500, batch: int = 192, seed: int = 1)
 
     def loss_of(step: int, pair: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         samples, target = (t.to(run.device) for t in pair)
-        shapes = encoder(samples)[:, :, 0, -config.articulation :]
+        shapes = encoder(samples)[:, :, 0]
         return {"articulation": articulation_loss(shapes, target, config.context)}
 
     def on_save(step: int, ema: dict[str, Tensor]) -> dict[str, float]:

@@ -13,7 +13,9 @@ from .loop import Run, train
 
 def psnr(error: Tensor, weight: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1], over all pixels or by `weight`."""
-    square = error.square() if weight is None else (error.square() * weight).sum() / (weight.expand_as(error).sum() + 1e-9)
+    square = (
+        error.square() if weight is None else (error.square() * weight).sum() / (weight.expand_as(error).sum() + 1e-9)
+    )
     return float(10 * torch.log10(4 / square.mean().clamp_min(1e-12)))
 
 
@@ -34,7 +36,9 @@ def run_stage(run: Run, clips: Path, held_out: Path, batch: int = 24, seed: int 
         weight = 1 + 5 * clip.masks[:, :1].repeat(2, 1, 1, 1).to(run.device)
         out = autoencoder.decode(autoencoder.encode(images))
         error = (out - images) * weight.sqrt()
-        edges = (out.diff(dim=-1) - images.diff(dim=-1)).abs().mean() + (out.diff(dim=-2) - images.diff(dim=-2)).abs().mean()
+        edges = (out.diff(dim=-1) - images.diff(dim=-1)).abs().mean() + (
+            out.diff(dim=-2) - images.diff(dim=-2)
+        ).abs().mean()
         return {"square": error.square().mean() * 10, "absolute": error.abs().mean() * 0.5, "edges": edges * 0.5}
 
     def on_save(step: int, ema: dict[str, Tensor]) -> dict[str, float]:

@@ -81,7 +81,13 @@ def train(
         out_of_time = run.minutes and time.monotonic() - started > run.minutes * 60
         if (step + 1) % run.save_every == 0 or step + 1 == run.steps or out_of_time:
             _save(run, module, optimizer, ema, step + 1)
-            _log(run, step + 1, time.monotonic() - started, {k: v / count for k, v in sums.items()}, on_save(step + 1, ema.values))
+            _log(
+                run,
+                step + 1,
+                time.monotonic() - started,
+                {k: v / count for k, v in sums.items()},
+                on_save(step + 1, ema.values),
+            )
             sums, count = {}, 0
             module.train()
         if out_of_time:

@@ -1,11 +1,7 @@
-"""Stages 3 to 5: video diffusion, consistency with a discriminator, and the model's own past.
+"""Stage 3: video diffusion. The denoiser predicts clean latents from any noise level (x0 prediction).
 
-3 video: the denoiser predicts clean latents from any noise level (x0 prediction), the noisiest most often, since that is
-  where few-step sampling starts; clips of fixed length first, of random length then (as LLIA does); labels and audio are
-  dropped at times.
-4 consistency: the prediction at one noise level must agree with the EMA model's at the next lower one (latent
-  consistency training, 2310.04378), and a discriminator on mouth pictures asks for sharp ones (as in 2412.13479).
-5 roll-out: clips start from the temporal state that the model itself left behind, as they do in a stream.
+The noisiest level is drawn most often, since that is where few-step sampling starts. Clips have a fixed length first and
+a random one then, as LLIA does; labels and audio are dropped at times.
 """
 
 from collections.abc import Callable
@@ -21,13 +17,14 @@ from ..model.avatar import Avatar, Conditioning, Prediction
 from ..model.config import NAMED
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule
 from ..speech import tiny_speech_config
-from ..states import NONE
+from ..states import NONE, SPEAKING
 from .audio_encoder import augment
 from .clips import FUTURE, PAST, Clip, ClipFolder, vary
 from .loop import Run, train
 
 LABEL_DROPOUT, AUDIO_DROPOUT = 0.1, 0.03
-TRUE_SHAPES = 0.5  # share of clips whose heard mouth shapes are replaced by the true ones: the picture is learned sharply
+TRUE_SHAPES = 0.85  # share of clips that are given the true mouth shapes instead of the heard: pictures stay sharp
+FIXED_LENGTH = 4
 NOISIEST = 0.55  # share of clips at pure noise
 
 
@@ -41,6 +38,7 @@ class Example:
     frames: Tensor
     latents: Tensor
     mouth: Tensor
+    masks: Tensor
 
 
 def new_avatar(parts: Path | None = None) -> Avatar:
@@ -57,9 +55,11 @@ def new_avatar(parts: Path | None = None) -> Avatar:
     return model
 
 
-def prepare(model: Avatar, clip: Clip, generator: torch.Generator, length: int, device: str) -> Example:
+def prepare(
+    model: Avatar, clip: Clip, generator, length: int, device: str, true_shapes: float = TRUE_SHAPES
+) -> Example:
     """Vary a batch of clips, hear its sound, encode its pictures; the first `length` frames of each."""
-    windows, labels = hear(model, clip, generator)
+    windows, labels = hear(model, clip, generator, true_shapes)
     start = int(torch.randint(clip.frames.shape[1] - length + 1, (1,), generator=generator))
     clip = vary(clip, generator)
     frames = clip.frames[:, start : start + length].to(device)
@@ -73,30 +73,35 @@ def prepare(model: Avatar, clip: Clip, generator: torch.Generator, length: int, 
         frames,
         latents,
         mouth_weight(masks),
+        masks,
     )
 
 
 @torch.no_grad()
-def hear(model: Avatar, clip: Clip, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Audio windows (b, F, 5, layers, channels) of freshly augmented sound, and labels (b, F) with dropout."""
+def hear(
+    model: Avatar, clip: Clip, generator: torch.Generator, true_shapes: float = TRUE_SHAPES
+) -> tuple[Tensor, Tensor]:
+    """Audio windows (b, F, 5, layers, channels) and labels (b, F) with dropout.
+
+    In `true_shapes` of the clips that have them the windows are the true mouth shapes with a little noise; in the others
+    what the speech encoder hears in freshly augmented sound.
+    """
     config, (b, frames) = model.speech.config, clip.frames.shape[:2]
     device = next(model.parameters()).device
-    sound = augment(clip.samples.float(), generator).to(device)
-    spans = sound.unfold(1, config.window * SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)
-    n = frames + PAST + FUTURE
-    heard = model.speech(spans[:, :n].flatten(0, 1))[:, config.context].unflatten(0, (b, n))
-    known = torch.isfinite(clip.articulation).all(-1).all(-1)
-    true = (torch.rand(b, generator=generator) < TRUE_SHAPES) & known
-    shapes = clip.articulation.float().nan_to_num()
-    shapes = (shapes + 0.04 * torch.randn(shapes.shape, generator=generator)).to(device)
-    mixed = torch.where(true[:, None, None].to(device), shapes, heard[:, :, 0, -shapes.shape[-1] :])
-    heard = torch.cat((heard[..., : -shapes.shape[-1]], mixed[:, :, None]), dim=-1)
+    heard = clip.articulation.float()[:, :, None]
+    heard = heard + 0.04 * torch.randn(heard.shape, generator=generator)
+    listen = (torch.rand(b, generator=generator) >= true_shapes) | ~torch.isfinite(heard).flatten(1).all(1)
+    if listen.any():
+        sound = augment(clip.samples[listen].float(), generator).to(device)
+        spans = sound.unfold(1, config.window * SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)[:, : heard.shape[1]]
+        features = model.speech(spans.flatten(0, 1))[:, config.context].unflatten(0, spans.shape[:2])
+        heard[listen] = features.float().cpu()
     drop = torch.rand(b, generator=generator) < AUDIO_DROPOUT
-    heard = heard * ~drop.to(device)[:, None, None, None]
-    unlabelled = (torch.rand(b, generator=generator) < LABEL_DROPOUT) & (clip.label == 2) | drop
+    heard = heard * ~drop[:, None, None, None]
+    unlabelled = (torch.rand(b, generator=generator) < LABEL_DROPOUT) & (clip.label == SPEAKING) | drop
     labels = torch.where(unlabelled, torch.full_like(clip.label, NONE), clip.label)
     windows = heard.unfold(1, PAST + 1 + FUTURE, 1).permute(0, 1, 4, 2, 3)
-    return windows, labels[:, None].expand(-1, frames).to(device)
+    return windows.to(device), labels[:, None].expand(-1, frames).to(device)
 
 
 def mouth_weight(masks: Tensor) -> Tensor:
@@ -138,8 +143,17 @@ def reconstruction(model: Avatar, example: Example, out: Prediction, generator: 
     return terms
 
 
-def run_video(run: Run, parts: Path, clips: Path, held_out: Path, batch: int = 5, fixed: float = 0.5, seed: int = 3) -> Path:
-    """Stage 3. The first `fixed` share of the steps has whole clips, then 1 to whole at random."""
+def run_video(
+    run: Run,
+    parts: Path,
+    clips: Path,
+    held_out: Path,
+    batch: int = 8,
+    fixed: float = 0.5,
+    seed: int = 3,
+    true_shapes: float = TRUE_SHAPES,
+) -> Path:
+    """Stage 3. In the first `fixed` share of the steps clips have FIXED_LENGTH frames, then 1 to all at random."""
     torch.manual_seed(seed)
     model, schedule = new_avatar(parts), make_schedule()
     generator = torch.Generator().manual_seed(seed)
@@ -147,8 +161,10 @@ def run_video(run: Run, parts: Path, clips: Path, held_out: Path, batch: int = 5
 
     def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
         whole = clip.frames.shape[1]
-        length = whole if step < fixed * run.steps else int(torch.randint(1, whole + 1, (1,), generator=generator))
-        example = prepare(model, clip, generator, length, run.device)
+        length = (
+            FIXED_LENGTH if step < fixed * run.steps else int(torch.randint(1, whole + 1, (1,), generator=generator))
+        )
+        example = prepare(model, clip, generator, length, run.device, true_shapes)
         timesteps = random_timesteps(len(clip.label), generator).to(run.device)
         noisy = add_noise(example.latents, shared_noise(example.latents, generator), timesteps, schedule)
         out = model.predict(noisy, timesteps, model.project_audio(example.windows), example.labels, example.condition)
@@ -180,8 +196,7 @@ def validate(model: Avatar, clip: Clip, sheet: Path, schedule: NoiseSchedule) ->
 
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    unknown = Clip(clip.reference, clip.masks, clip.frames, clip.articulation * float("nan"), clip.samples, clip.label)
-    windows, _ = hear(model, unknown, generator)
+    windows, _ = hear(model, clip, generator, true_shapes=0.0)
     labels = clip.label[:, None].expand(-1, clip.frames.shape[1]).to(device)
     images = [t.float().to(device) / 127.5 - 1 for t in (clip.reference, clip.frames)]
     condition = model.reference(images[0], clip.masks.float().to(device) / 255)

@@ -65,7 +65,7 @@ def resting_animation(rng: np.random.Generator) -> Tensor:
     place = {name: i for i, name in enumerate(ANIMATION)}
     still[place["press"]] = 0.1
     if rng.random() < 0.25:
-        still[: _MOUTH] = torch.tensor(
+        still[:_MOUTH] = torch.tensor(
             [rng.beta(1, 2.5), rng.uniform(-0.5, 0.8), rng.beta(1, 4), 0, rng.beta(1, 2), 0, 0], dtype=torch.float32
         )
     still[place["smile"]] = float(np.clip(rng.normal(0.15, 0.25), -0.5, 1))

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...audio import FPS, SAMPLE_RATE, frame_count, to_mono_16k
+from ...audio import SAMPLE_RATE, frame_count, to_mono_16k
 from .articulation import Phoneme, articulation_track, visemes_of
 from .text import random_sentence
 
@@ -96,7 +96,17 @@ def _change_speed(samples: np.ndarray, phonemes: list[Phoneme], factor: float) -
 def _flite(text: str, voice: str, stretch: float) -> tuple[np.ndarray, list[Phoneme]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        command = ["flite", "-voice", voice, "--setf", f"duration_stretch={stretch:.3f}", "-psdur", "-t", text, str(path)]
+        command = [
+            "flite",
+            "-voice",
+            voice,
+            "--setf",
+            f"duration_stretch={stretch:.3f}",
+            "-psdur",
+            "-t",
+            text,
+            str(path),
+        ]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         samples = _read_wav(path.read_bytes())
     phonemes, start = [], 0.0
@@ -178,5 +188,3 @@ def _espeak(text: str, voice: str, pitch: int, spread: int, words_per_minute: in
         if stop > start:
             phonemes += _split(visemes_of(symbol, "ipa"), start, stop)
     return to_mono_16k(torch.from_numpy(samples)[None], rate).numpy(), phonemes
-
-

@@ -39,7 +39,7 @@ town toy train travel tree trip trouble trumpet trust try turn twelve two umbrel
 vegetable very village violin visit voice wait walk wall want warm wash watch water wave way we weather week welcome well west
 wet whale what wheat wheel when where which while whisper white who whole why wide wild will wind window winter wise wish with
 woman wonder wood wool word work world worry would write yard year yellow yes yesterday yet you young your zebra zero
-""".split()  # fmt: skip
+""".split()  # noqa: SIM905
 
 _HELD_OUT = (
     "Please bring my brown umbrella before the weather becomes bad.",

@@ -126,7 +126,7 @@ class Rig:
         squint = 1 - 0.22 * self.smile.clamp_min(0) - 0.10 * self.brow_furrow + 0.10 * self.brow_raise.clamp_min(0)
         high = self.eye_h * squint * (1 + 0.12 * self.gaze_y * -1)
         low = self.eye_h * (0.62 - 0.25 * self.smile.clamp_min(0))
-        profile = lens ** 0.75 * (1 - 0.10 * u)
+        profile = lens**0.75 * (1 - 0.10 * u)
         lower = tilt + low * lens * (1 - 0.35 * blink) * (1 + 0.12 * u)
         upper = tilt - high * profile
         return upper + (lower + 0.004 - upper) * blink, lower

@@ -1,0 +1,193 @@
+"""Stage 4 and 5: few steps and the model's own past.
+
+Latent consistency training (2310.04378) without a frozen teacher: the prediction at one noise level must agree with the
+EMA model's at the next lower one. A discriminator on mouth pictures (hinge loss, as adversarial consistency models have
+it, 2412.13479) asks for teeth and lips rather than their mean. Roll-outs start clips from the temporal state that the
+model itself left behind, as in a stream (compare Self Forcing, 2506.08009).
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..model.avatar import Avatar, Prediction
+from ..sampling.schedule import add_noise, make_schedule, trailing_timesteps
+from .clips import Clip, ClipFolder
+from .loop import Run, train
+from .video import TRUE_SHAPES, Example, new_avatar, prepare, reconstruction, reporter, shared_noise
+
+LEVELS = 8  # noise levels whose neighbours must agree: those that 8 sampling steps visit
+EMA_DECAY = 0.97  # of the consistency target
+ADVERSARIAL, START = 0.02, 50  # weight of the discriminator's term; steps that it learns before it counts
+
+
+class MouthDiscriminator(nn.Module):
+    """PatchGAN on 64x64 mouth pictures, told the reference mouth: (n, 6, 64, 64) -> (n, 1, 8, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (6, 32, 64, 96)
+        norm = nn.utils.parametrizations.spectral_norm
+        self.convs = nn.ModuleList(norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.out = norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, pictures: Tensor, references: Tensor) -> Tensor:
+        x = torch.cat((pictures, references), dim=1)
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.2)
+        return self.out(x)
+
+
+class Adversary:
+    """The discriminator and its optimiser; it is not kept between runs."""
+
+    def __init__(self, device: str) -> None:
+        self.net = MouthDiscriminator().to(device)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), 4e-4, (0.5, 0.99))
+
+    def step(self, made: Tensor, true: Tensor, reference: Tensor) -> Tensor:
+        """Train it on mouth crops (n, 3, 64, 64), then return the generator's hinge term."""
+        real, fake = self.net(true, reference), self.net(made.detach(), reference)
+        loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.net.requires_grad_(False)
+        term = -self.net(made, reference).mean()
+        self.net.requires_grad_(True)
+        return term
+
+
+def mouth_crop(images: Tensor) -> Tensor:
+    """The 64x64 middle of (n, 3, 128, 128) region pictures, round the mouth and upper chin."""
+    return images[..., 24:88, 32:96]
+
+
+def fine_tune(
+    run: Run,
+    start: Path,
+    parts: Path,
+    loss_of: Callable[[Avatar], Callable],
+    data,
+    held_out: Path,
+    batch: int,
+    seed: int,
+):
+    model = new_avatar(parts)
+    if not (run.folder / "state.pt").is_file():
+        trained = torch.load(start / "avatar.pt", weights_only=True)
+        own = {k: v for k, v in trained.items() if not k.startswith(("speech.", "autoencoder."))}
+        model.load_state_dict(model.state_dict() | own)
+    train(run, model, data.batches(batch, seed), loss_of(model), reporter(run, held_out, make_schedule()))
+    return run.folder / "avatar.pt"
+
+
+def run_consistency(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 6, seed: int = 4) -> Path:
+    """Stage 4, from the weights in `start`."""
+    torch.manual_seed(seed)
+    generator, schedule = torch.Generator().manual_seed(seed), make_schedule()
+    levels = [*trailing_timesteps(LEVELS), 0]
+
+    def build(model: Avatar) -> Callable:
+        target = copy.deepcopy(model).requires_grad_(False)
+        adversary = Adversary(run.device)
+
+        def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
+            _follow(target, model)
+            length = int(torch.randint(2, clip.frames.shape[1] + 1, (1,), generator=generator))
+            example = prepare(model, clip, generator, length, run.device)
+            index = torch.randint(LEVELS, (1,), generator=generator).item() if step % 2 else 0
+            high, low = levels[index], levels[index + 1]
+            noise = shared_noise(example.latents, generator)
+            audio = model.project_audio(example.windows)
+            out = _predict(model, example, noise, high, audio, schedule)
+            terms = reconstruction(model, example, out, generator)
+            with torch.no_grad():
+                audio = target.project_audio(example.windows)
+                goal = (
+                    _predict(target, _seen_by(target, example), noise, low, audio, schedule).x0
+                    if low
+                    else example.latents
+                )
+            # Huber, as in improved consistency training (2310.14189): robust to the few cells that cannot agree.
+            terms["agree"] = (((out.x0 - goal).square() + 1e-4).sqrt() - 1e-2).mean() * 0.5
+            pick = int(torch.randint(length, (1,), generator=generator))
+            terms["adversary"] = adversary.step(*_mouths(model, example, out, pick)) * (
+                ADVERSARIAL if step > START else 0
+            )
+            return terms
+
+        return loss_of
+
+    return fine_tune(run, start, run.folder.parent, build, ClipFolder(clips), held_out, batch, seed)
+
+
+def _predict(model: Avatar, example: Example, noise: Tensor, timestep: int, audio, schedule, motion=None) -> Prediction:
+    noisy = add_noise(example.latents, noise, timestep, schedule)
+    at = torch.full((len(noisy),), timestep, device=noisy.device)
+    return model.predict(noisy, at, audio, example.labels, example.condition, motion)
+
+
+def _seen_by(target: Avatar, example: Example) -> Example:
+    """The same example seen by the target's own ReferenceNet."""
+    masks = example.masks
+    return Example(
+        target.reference(example.condition.image, masks), example.windows, example.labels, example.frames,
+        example.latents, example.mouth, masks,
+    )  # fmt: skip
+
+
+def _mouths(model: Avatar, example: Example, out: Prediction, pick: int) -> tuple[Tensor, Tensor, Tensor]:
+    one = Prediction(*(t[:, pick : pick + 1] for t in (out.x0, out.flow, out.warped, out.warped_latents)), [])
+    made = (one.warped + model.difference(one))[:, 0]
+    return tuple(mouth_crop(t) for t in (made, example.frames[:, pick], example.condition.image))
+
+
+@torch.no_grad()
+def _follow(target: Avatar, model: Avatar) -> None:
+    for slow, fast in zip(target.parameters(), model.parameters(), strict=True):
+        slow.lerp_(fast, 1 - EMA_DECAY)
+
+
+def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 6, seed: int = 5) -> Path:
+    """Stage 5: the second half of every clip is learned from the temporal state that the model left after the first,
+    made at the noise level where sampling starts. It is told what it will be told in use: half of the clips are heard."""
+    torch.manual_seed(seed)
+    generator, schedule = torch.Generator().manual_seed(seed), make_schedule()
+
+    def build(model: Avatar) -> Callable:
+        adversary = Adversary(run.device)
+
+        def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
+            whole = clip.frames.shape[1]
+            example = prepare(model, clip, generator, whole, run.device, TRUE_SHAPES / 2)
+            cut = int(torch.randint(1, whole, (1,), generator=generator))
+            noise = shared_noise(example.latents, generator)
+            with torch.no_grad():
+                audio = model.project_audio(example.windows[:, :cut])
+                past = _predict(model, _frames_of(example, slice(0, cut)), noise[:, :cut], 999, audio, schedule)
+            rest = _frames_of(example, slice(cut, whole))
+            out = _predict(model, rest, noise[:, cut:], 999, model.project_audio(rest.windows), schedule, past.motion)
+            terms = reconstruction(model, rest, out, generator)
+            joint = (out.x0[:, :1] - past.x0[:, -1:]) - (
+                example.latents[:, cut : cut + 1] - example.latents[:, cut - 1 : cut]
+            )
+            terms["seam"] = joint.abs().mean() * 0.3
+            pick = int(torch.randint(whole - cut, (1,), generator=generator))
+            terms["adversary"] = adversary.step(*_mouths(model, rest, out, pick)) * (ADVERSARIAL if step > START else 0)
+            return terms
+
+        return loss_of
+
+    return fine_tune(run, start, run.folder.parent, build, ClipFolder(clips), held_out, batch, seed)
+
+
+def _frames_of(example: Example, part: slice) -> Example:
+    return Example(
+        example.condition, example.windows[:, part], example.labels[:, part], example.frames[:, part],
+        example.latents[:, part], example.mouth, example.masks,
+    )  # fmt: skip

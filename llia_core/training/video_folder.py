@@ -1,0 +1,96 @@
+"""Clips from folders of real talking-head videos (MEAD and the like), with the interface of the procedural ones.
+
+Every file is read at 25 fps; the mouth region is taken at the head pose of its own frame, which undoes head motion. The
+true articulation is unknown there (NaN): training then listens with the speech encoder.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio import FPS, SAMPLES_PER_FRAME, to_mono_16k
+from ..face import FaceLandmarker, mouth_region, sample_region
+from ..masks import region_masks
+from ..media import read_audio
+from ..speech import tiny_speech_config
+from ..states import label_audio
+from .clips import FUTURE, PAST, SHARD, Clip, audio_span, save_shard
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+
+
+def cut_clips(folder: Path, output: Path, frames: int = 8, size: int = 128, stride: int = 8) -> int:
+    """Cut all videos below `folder` into shards in `output`; returns the number of clips.
+
+    Frames without exactly one found face break a clip. Raises FileNotFoundError where no video is found.
+    """
+    from tqdm import tqdm
+
+    videos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not videos:
+        raise FileNotFoundError(
+            f"{folder} holds no video ({', '.join(SUFFIXES)}); expected files with a face and sound"
+        )
+    clips: list[Clip] = []
+    shards = made = 0
+    with FaceLandmarker(max_faces=2) as landmarker:
+        for path in tqdm(videos, unit="video"):
+            for clip in _clips_of(path, landmarker, frames, size, stride):
+                clips.append(clip)
+                made += 1
+                if len(clips) == SHARD:
+                    save_shard(clips, output, shards)
+                    clips, shards = [], shards + 1
+    if clips:
+        save_shard(clips, output, shards)
+    return made
+
+
+def _clips_of(path: Path, landmarker: FaceLandmarker, frames: int, size: int, stride: int) -> Iterator[Clip]:
+    samples = to_mono_16k(*read_audio(path))
+    labels = label_audio(samples)
+    before, after = audio_span(tiny_speech_config())
+    sound = torch.nn.functional.pad(samples, (before * SAMPLES_PER_FRAME, (after + 1) * SAMPLES_PER_FRAME))
+    run: list[tuple[Tensor, Tensor]] = []
+    for index, image in enumerate(_frames(path)):
+        found = landmarker.detect(image)
+        if len(found) != 1 or index >= len(labels):
+            run = []
+            continue
+        transform = mouth_region(found[0])
+        run.append((sample_region(image, transform, size), region_masks(found[0], transform, size)))
+        if len(run) == frames + 1:  # the first is the reference
+            start = index - frames + 1
+            yield _clip(run, sound, start, frames, before, after, labels[start : start + frames])
+            run = run[stride:]
+
+
+def _clip(run: list, sound: Tensor, start: int, frames: int, before: int, after: int, labels: list[int]) -> Clip:
+    images = ((torch.stack([image for image, _ in run]) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+    first = start * SAMPLES_PER_FRAME  # `sound` begins `before` frames early
+    return Clip(
+        reference=images[0],
+        masks=(run[0][1] * 255).round().to(torch.uint8),
+        frames=images[1:],
+        articulation=torch.full((frames + PAST + FUTURE, 7), float("nan")).half(),
+        samples=sound[first : first + (before + frames + after) * SAMPLES_PER_FRAME].half(),
+        label=torch.tensor(int(np.bincount(labels).argmax())),
+    )
+
+
+def _frames(path: Path) -> Iterator[Tensor]:
+    """Frames at 25 fps: the nearest earlier one of the file, (3, H, W) in [-1, 1]."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        count = 0
+        for frame in container.decode(stream):
+            seconds = float(frame.pts * stream.time_base) if frame.pts is not None else count / FPS
+            while count / FPS <= seconds + 1e-6:
+                picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+                yield picture.float() / 127.5 - 1
+                count += 1
