@@ -1,7 +1,7 @@
 """What a viewer would notice, measured on the frames: lip sync, closures, stillness, drift, seams.
 
-Nothing is read from inside the model: the mouth's opening is what MediaPipe's landmarks say of a finished frame. The same
-measures on the rendered truth and on a frozen face stand beside the model's.
+Nothing is read from inside the model: the mouth's opening is what MediaPipe's landmarks say of a finished frame. The
+same measures on the rendered truth and on a frozen face stand beside the model's.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .audio import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frame_energy, to_mono_16k
 from .face import FaceLandmarker
-from .media import contact_sheet, read_audio, write_image
+from .media import contact_sheet, read_audio, read_image, write_image
 from .model.avatar import Avatar
 from .model.load import load_model
 from .portrait import Portrait, mouth_opening, prepare_portrait
@@ -32,6 +32,15 @@ class Case:
     utterance: object
     truth: np.ndarray
     rest: float
+
+
+def portrait_case(samples: Tensor) -> Case:
+    """The bundled portrait with any sound, for measures that need no truth."""
+    from .model.load import BUNDLED
+    from .training.synth.speech import Utterance
+
+    portrait = prepare_portrait(read_image(BUNDLED.parent / "demo_portrait.png"), SIZE)
+    return Case(portrait, Utterance(samples.numpy(), (), np.zeros((0, 7)), "", ""), np.zeros(0), 0.0)
 
 
 class Reader:
@@ -154,11 +163,11 @@ def stillness(model: Avatar, cases: list[Case], steps: int, read: Reader) -> tup
     return float(np.mean(idle)), float(np.mean(listening))
 
 
-def drift_and_seams(model: Avatar, case: Case, steps: int, minutes: float) -> dict:
+def drift_and_seams(model: Avatar, case: Case, steps: int, minutes: float, kind: type[Session] = Session) -> dict:
     """A long session: PSNR against the portrait outside the mouth, first tenth against last; change at chunk joins."""
     speech = torch.from_numpy(case.utterance.samples)
     target = case.portrait.image
-    session = Session(model, case.portrait, steps, behaviour=0.0)
+    session = kind(model, case.portrait, steps, behaviour=0.0)
     count = int(minutes * 60 * SAMPLE_RATE / len(speech)) + 1
     outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
     x, y = case.portrait.landmarks[[61, 291, 13, 152], :2].mean(0).round().int().tolist()

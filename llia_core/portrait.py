@@ -17,8 +17,8 @@ MIN_SIZE, MAX_SIZE = 64, 1024
 class Portrait:
     """image: (3, S, S) in [-1, 1]. landmarks: (478, 3) in its pixels. transform: (2, 3), region coordinates to pixels.
 
-    region: (3, R, R), the mouth region of the image. masks: (2, R, R), lips and face in it. box: (x0, y0, side), where in
-    the source picture the image was cut out.
+    region: (3, R, R), the mouth region of the image. masks: (2, R, R), lips and face in it.
+    box: (x0, y0, side), where in the source picture the image was cut out.
     """
 
     image: Tensor
@@ -41,7 +41,7 @@ def prepare_portrait(
     expression: Expression | None = None,
     close_mouth: bool = True,
 ) -> Portrait:
-    """Find the face (or take `face_box`: x0, y0, x1, y1 in pixels), crop, edit its expression, cut out the mouth region.
+    """Find the face (or take `face_box`: x0, y0, x1, y1 in pixels), crop, edit expression, cut out the mouth region.
 
     image: (3, H, W) in [-1, 1]. size: pixels of the square output, 64 to 1024, a multiple of 2 as video wants it.
     close_mouth: an open mouth is closed first, since the voice shall move it. Raises FaceNotFoundError, ValueError.

@@ -42,9 +42,9 @@ class SessionState:
 class Session:
     """Streams frames of one portrait speaking.
 
-    steps: 1 to 8 denoising steps a frame. seed: noise and behaviour. behaviour: 0 still, 1 natural. timeline: labels that
-    are known; elsewhere they are heard. first, largest: frames of the first and of the longest chunk. on_progress(done,
-    total or 0) after every chunk; should_stop() is asked before every chunk, and if true no more frames come.
+    steps: 1 to 8 denoising steps a frame. seed: noise and behaviour. behaviour: 0 still, 1 natural. timeline: labels
+    that are known; elsewhere they are heard. first, largest: frames of the first and of the longest chunk.
+    should_stop() is asked before every chunk, and if true no more frames come.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Session:
         self.state = self._fresh()
 
     def push(self, samples: Tensor, other: Tensor | None = None) -> Tensor:
-        """(n,) float samples at 16 kHz, optionally as many of the other person's -> uint8 (frames, S, S, 3), maybe none."""
+        """(n,) float samples at 16 kHz (and as many of the other person's) -> the frames due, uint8 (f, S, S, 3)."""
         return self._collect(self.chunks([samples], None if other is None else [other], finish=False))
 
     def finish(self) -> Tensor:
@@ -204,7 +204,8 @@ class Session:
         ):
             raise ValueError(
                 f"the saved session has version {saved.get('version')}, seed {saved.get('seed')} and "
-                f"{len(saved.get('motion', []))} steps; this one has {STATE_VERSION}, {self.seed} and {len(self.timesteps)}"
+                f"{len(saved.get('motion', []))} steps; "
+                f"this one has {STATE_VERSION}, {self.seed} and {len(self.timesteps)}"
             )
         self.reset()
         state = self.state

@@ -48,7 +48,10 @@ class SpeechConfig:
 
 
 def tiny_speech_config() -> SpeechConfig:
-    """The bundled encoder: 0.8 M parameters; convolutions of total stride 320 as in wav2vec 2.0, the first as long as a spectrogram's window."""
+    """The bundled encoder: 0.8 M parameters.
+
+    Its convolutions have wav2vec 2.0's total stride of 320; the first is as long as a spectrogram's window.
+    """
     return SpeechConfig(
         wav2vec={
             "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256,
@@ -82,7 +85,7 @@ class SpeechEncoder(nn.Module):
         missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{folder} lacks {' and '.join(missing)}; it must be a transformers wav2vec 2.0 folder, for example the "
+                f"{folder} lacks {' and '.join(missing)}; expected a transformers wav2vec 2.0 folder, such as the "
                 "files of huggingface.co/facebook/wav2vec2-base-960h (config.json, model.safetensors, "
                 "preprocessor_config.json)"
             )

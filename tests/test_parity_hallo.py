@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from llia_core.model import NAMED, AvatarModel, ModelConfig, ReferenceCache, audio_windows, build_reference_cache
-from llia_core.model.layers import Context
+from llia_core.model.layers import Context, timestep_features
 from llia_core.model.reference import cache_features
 from llia_core.sampling.ddim import ddim_step, guide, sample_ddim
 from llia_core.sampling.schedule import make_schedule, trailing_timesteps
@@ -118,8 +118,7 @@ class Setup:
         return self.io[f"in:{self.prefix}{name}"]
 
     def reference(self, tokens: Tensor, project: bool = True) -> ReferenceCache:
-        latents = self.given("ref.latents")
-        net = self.model
+        net, latents = self.model, self.given("ref.latents")
         return build_reference_cache(
             net.reference_unet, net.denoising_unet, latents[:1], tokens, latents[None, 1:], project
         )
@@ -157,8 +156,6 @@ def test_projections(setup: Setup, io: dict[str, Tensor], model: AvatarModel) ->
 
 
 def test_time_embedding(io: dict[str, Tensor], model: AvatarModel) -> None:
-    from llia_core.model.layers import timestep_features
-
     close(timestep_features(io["in:time.t"], 16), io["out:time.sinusoid"])
     close(model.denoising_unet.embed_time(io["in:time.t"], torch.float32), io["out:time.emb"])
 
@@ -239,11 +236,10 @@ def test_denoiser_variants(setup: Setup, io: dict[str, Tensor]) -> None:
 
 
 def test_denoiser_activations(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    names = [name for name in io if name.startswith("out:unet.act.t249.")]
-    seen: dict[str, Tensor] = {}
-    hooks = []
+    prefix, seen, hooks = "out:unet.act.t249.", {}, []
+    names = [name for name in io if name.startswith(prefix)]
     for name in names:
-        module = model.denoising_unet.get_submodule(name.removeprefix("out:unet.act.t249."))
+        module = model.denoising_unet.get_submodule(name.removeprefix(prefix))
         hooks.append(module.register_forward_hook(lambda _m, _a, out, name=name: seen.__setitem__(name, out)))
     setup.denoise(video(io["in:unet.latents"]), 249)
     for hook in hooks:

@@ -9,10 +9,13 @@ from .reference import ReferenceCache, ReferenceUNet, build_reference_cache
 
 __all__ = [
     "NAMED",
+    "AudioProjection",
     "Avatar",
     "AvatarModel",
     "Denoiser",
     "DenoiserConfig",
+    "FaceLocator",
+    "ImageProjection",
     "ModelConfig",
     "ReferenceCache",
     "ReferenceUNet",

@@ -135,7 +135,7 @@ def warp_region(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def output_windows(size: int) -> tuple[Tensor, Tensor]:
-    """Where the residual (mouth and chin) and the flow (all but the border) may act: two (size, size) maps in [0, 1]."""
+    """Where the residual (mouth, chin) and the flow (all but the border) may act: two (size, size) maps in [0, 1]."""
     axis = (torch.arange(size) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     radius = torch.sqrt((x / 0.62).square() + ((y + 0.02) / 0.66).square())

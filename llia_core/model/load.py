@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with the model's config, its speech encoder's config and its origin in the metadata."""
+"""Checkpoints: one safetensors file; its metadata holds the configs of model and speech encoder, and the origin."""
 
 import json
 import os
@@ -56,7 +56,8 @@ def load_model(path: str | Path | None = None, device: str = "cpu", operations=n
     wrong = [k for k in wanted if k in weights and wanted[k].shape != weights[k].shape]
     if missing or foreign or wrong:
         raise CheckpointError(
-            f"{path} does not fit its own config: missing {missing[:3]}, foreign {foreign[:3]}, other shapes {wrong[:3]}. "
+            f"{path} does not fit its own config: "
+            f"missing {missing[:3]}, foreign {foreign[:3]}, other shapes {wrong[:3]}. "
             "It was damaged or written by another version: fetch it again, or run the conversion again."
         )
     model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in weights.items()})

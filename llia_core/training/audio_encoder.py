@@ -83,7 +83,7 @@ def batches(pool: SpeechPool, config: SpeechConfig, size: int, seed: int) -> Ite
 
 
 def articulation_loss(shapes: Tensor, target: Tensor, context: int) -> Tensor:
-    """Weighted L1 + L2 over (n, window, 7); the frame that inference uses counts eightfold, cold starts do not count."""
+    """Weighted L1 + L2 over (n, window, 7); the frame that inference uses counts eightfold, a cold start nothing."""
     weight = torch.tensor(JAW_WEIGHT[: target.shape[-1]], device=target.device)
     place = torch.zeros(target.shape[1], device=target.device)
     place[3:] = 1.0

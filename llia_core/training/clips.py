@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ class Clip:
     reference: (3, R, R) uint8, the region of the portrait. masks: (2, R, R) uint8, lips and face in it.
     frames: (F, 3, R, R) uint8. articulation: (F + 4, 7) float16, two frames more on either side; NaN where the truth is
     unknown (real video). samples: float16, the sound from `audio_span` before the first frame to after the last.
-    label: () int64, the state (states.py).
+    label: () int64, the state (states.py). points: (F + 1, K, 2) float16, true places of lip edges and chin in the
+    reference and the frames, in region coordinates; NaN where unknown.
     """
 
     reference: Tensor
@@ -32,6 +33,7 @@ class Clip:
     articulation: Tensor
     samples: Tensor
     label: Tensor
+    points: Tensor
 
 
 def audio_span(config: SpeechConfig) -> tuple[int, int]:
@@ -127,4 +129,10 @@ def vary(clip: Clip, generator: torch.Generator) -> Clip:
         return torch.where(pick, images.flip(-1), images)
 
     masks = flip(clip.masks.float() / 255)
-    return Clip(recolour(clip.reference), masks, recolour(clip.frames), clip.articulation, clip.samples, clip.label)
+    return replace(
+        clip,
+        reference=recolour(clip.reference),
+        masks=masks,
+        frames=recolour(clip.frames),
+        points=clip.points.float() * torch.where(mirror, -1.0, 1.0)[:, None, None, None] ** torch.tensor([1.0, 0.0]),
+    )

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model.avatar import Avatar, Prediction
-from ..sampling.schedule import add_noise, make_schedule, trailing_timesteps
-from .clips import Clip, ClipFolder
+from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule, trailing_timesteps
+from .clips import Clip
 from .loop import Run, train
-from .video import TRUE_SHAPES, Example, new_avatar, prepare, reconstruction, reporter, shared_noise
+from .video import TRUE_SHAPES, Example, load_video_weights, new_avatar, prepare, reconstruction, reporter, shared_noise
 
 LEVELS = 8  # noise levels whose neighbours must agree: those that 8 sampling steps visit
 EMA_DECAY = 0.97  # of the consistency target
@@ -68,21 +68,13 @@ def mouth_crop(images: Tensor) -> Tensor:
 
 
 def fine_tune(
-    run: Run,
-    start: Path,
-    parts: Path,
-    loss_of: Callable[[Avatar], Callable],
-    data,
-    held_out: Path,
-    batch: int,
-    seed: int,
-):
-    model = new_avatar(parts)
+    run: Run, start: Path, build: Callable[[Avatar], Callable], clips: Path, held_out: Path, *, batch: int, seed: int
+) -> Path:
+    """Train the model of the run folder `start` further, by the loss that `build(model)` returns."""
+    model = new_avatar(run.folder.parent)
     if not (run.folder / "state.pt").is_file():
-        trained = torch.load(start / "avatar.pt", weights_only=True)
-        own = {k: v for k, v in trained.items() if not k.startswith(("speech.", "autoencoder."))}
-        model.load_state_dict(model.state_dict() | own)
-    train(run, model, data.batches(batch, seed), loss_of(model), reporter(run, held_out, make_schedule()))
+        load_video_weights(model, start / "avatar.pt")
+    train(run, model, batches, build(model), reporter(run, held_out, make_schedule()))
     return run.folder / "avatar.pt"
 
 
@@ -103,32 +95,39 @@ def run_consistency(run: Run, start: Path, clips: Path, held_out: Path, batch: i
             index = torch.randint(LEVELS, (1,), generator=generator).item() if step % 2 else 0
             high, low = levels[index], levels[index + 1]
             noise = shared_noise(example.latents, generator)
-            audio = model.project_audio(example.windows)
-            out = _predict(model, example, noise, high, audio, schedule)
+            out = _predict(model, example, noise, high, schedule)
             terms = reconstruction(model, example, out, generator)
-            with torch.no_grad():
-                audio = target.project_audio(example.windows)
-                goal = (
-                    _predict(target, _seen_by(target, example), noise, low, audio, schedule).x0
-                    if low
-                    else example.latents
-                )
+            goal = example.latents
+            if low:
+                with torch.no_grad():
+                    goal = _predict(target, _seen_by(target, example), noise, low, schedule).x0
             # Huber, as in improved consistency training (2310.14189): robust to the few cells that cannot agree.
             terms["agree"] = (((out.x0 - goal).square() + 1e-4).sqrt() - 1e-2).mean() * 0.5
             pick = int(torch.randint(length, (1,), generator=generator))
-            terms["adversary"] = adversary.step(*_mouths(model, example, out, pick)) * (
-                ADVERSARIAL if step > START else 0
-            )
+            terms["adversary"] = _weight(step) * adversary.step(*_mouths(model, example, out, pick))
             return terms
 
         return loss_of
 
-    return fine_tune(run, start, run.folder.parent, build, ClipFolder(clips), held_out, batch, seed)
+    return fine_tune(run, start, build, clips, held_out, batch=batch, seed=seed)
 
 
-def _predict(model: Avatar, example: Example, noise: Tensor, timestep: int, audio, schedule, motion=None) -> Prediction:
+def _weight(step: int) -> float:
+    """Of the discriminator's term: it counts only once it has learned a little."""
+    return ADVERSARIAL if step > START else 0.0
+
+
+def _predict(
+    model: Avatar,
+    example: Example,
+    noise: Tensor,
+    timestep: int,
+    schedule: NoiseSchedule,
+    motion: list[Tensor] | None = None,
+) -> Prediction:
     noisy = add_noise(example.latents, noise, timestep, schedule)
     at = torch.full((len(noisy),), timestep, device=noisy.device)
+    audio = model.project_audio(example.windows)
     return model.predict(noisy, at, audio, example.labels, example.condition, motion)
 
 
@@ -137,7 +136,7 @@ def _seen_by(target: Avatar, example: Example) -> Example:
     masks = example.masks
     return Example(
         target.reference(example.condition.image, masks), example.windows, example.labels, example.frames,
-        example.latents, example.mouth, masks,
+        example.latents, example.mouth, masks, example.points,
     )  # fmt: skip
 
 
@@ -154,8 +153,11 @@ def _follow(target: Avatar, model: Avatar) -> None:
 
 
 def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 6, seed: int = 5) -> Path:
-    """Stage 5: the second half of every clip is learned from the temporal state that the model left after the first,
-    made at the noise level where sampling starts. It is told what it will be told in use: half of the clips are heard."""
+    """Stage 5: the rest of every clip is learned from the temporal state that the model left after the first part.
+
+    That part is made at the noise level where sampling starts, and with what the model is told in use: half of the
+    clips are heard.
+    """
     torch.manual_seed(seed)
     generator, schedule = torch.Generator().manual_seed(seed), make_schedule()
 
@@ -168,26 +170,25 @@ def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int =
             cut = int(torch.randint(1, whole, (1,), generator=generator))
             noise = shared_noise(example.latents, generator)
             with torch.no_grad():
-                audio = model.project_audio(example.windows[:, :cut])
-                past = _predict(model, _frames_of(example, slice(0, cut)), noise[:, :cut], 999, audio, schedule)
+                past = _predict(model, _frames_of(example, slice(0, cut)), noise[:, :cut], 999, schedule)
             rest = _frames_of(example, slice(cut, whole))
-            out = _predict(model, rest, noise[:, cut:], 999, model.project_audio(rest.windows), schedule, past.motion)
+            out = _predict(model, rest, noise[:, cut:], 999, schedule, past.motion)
             terms = reconstruction(model, rest, out, generator)
-            joint = (out.x0[:, :1] - past.x0[:, -1:]) - (
-                example.latents[:, cut : cut + 1] - example.latents[:, cut - 1 : cut]
-            )
-            terms["seam"] = joint.abs().mean() * 0.3
+            made = out.x0[:, 0] - past.x0[:, -1]
+            true = example.latents[:, cut] - example.latents[:, cut - 1]
+            terms["seam"] = (made - true).abs().mean() * 0.3
             pick = int(torch.randint(whole - cut, (1,), generator=generator))
-            terms["adversary"] = adversary.step(*_mouths(model, rest, out, pick)) * (ADVERSARIAL if step > START else 0)
+            terms["adversary"] = _weight(step) * adversary.step(*_mouths(model, rest, out, pick))
             return terms
 
         return loss_of
 
-    return fine_tune(run, start, run.folder.parent, build, ClipFolder(clips), held_out, batch, seed)
+    return fine_tune(run, start, build, clips, held_out, batch=batch, seed=seed)
 
 
 def _frames_of(example: Example, part: slice) -> Example:
     return Example(
         example.condition, example.windows[:, part], example.labels[:, part], example.frames[:, part],
         example.latents[:, part], example.mouth, example.masks,
+        torch.cat((example.points[:, :1], example.points[:, 1:][:, part]), dim=1),
     )  # fmt: skip

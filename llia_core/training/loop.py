@@ -1,6 +1,7 @@
-"""What every training stage shares: resume, EMA, mixed precision on CUDA, progress bar, metrics as CSV, a time limit."""
+"""What every training stage shares: resume, EMA, mixed precision on CUDA, progress bar, metrics.csv, a time limit."""
 
 import csv
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -64,30 +66,27 @@ def train(
     module.to(run.device).train()
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], run.learning_rate, (0.9, 0.98))
     ema = Ema(module, run.ema_decay)
-    step = _resume(run, module, optimizer, ema)
+    begin = _resume(run, module, optimizer, ema)
     started, sums, count = time.monotonic(), {}, 0
-    for step in _progress(range(step, run.steps), run):
+    for step in _progress(range(begin, run.steps), run):
         for group in optimizer.param_groups:
             group["lr"] = cosine_lr(step, run)
         with torch.autocast("cuda", torch.bfloat16) if run.device.startswith("cuda") else nullcontext():
             losses = loss_of(step, next(batches))
         optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
+        average_gradients(module)
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         ema.update(module, step)
         sums = {k: sums.get(k, 0.0) + v.item() for k, v in losses.items()}
         count += 1
         out_of_time = run.minutes and time.monotonic() - started > run.minutes * 60
-        if (step + 1) % run.save_every == 0 or step + 1 == run.steps or out_of_time:
+        due = (step + 1) % run.save_every == 0 or step + 1 == run.steps or out_of_time
+        if due and rank() == 0:
             _save(run, module, optimizer, ema, step + 1)
-            _log(
-                run,
-                step + 1,
-                time.monotonic() - started,
-                {k: v / count for k, v in sums.items()},
-                on_save(step + 1, ema.values),
-            )
+            seconds, means = time.monotonic() - started, {k: v / count for k, v in sums.items()}
+            _log(run, step + 1, seconds, means, on_save(step + 1, ema.values))
             sums, count = {}, 0
             module.train()
         if out_of_time:
@@ -95,10 +94,37 @@ def train(
     return ema.values
 
 
-def _progress(steps: Iterable[int], run: Run) -> Iterable[int]:
+def rank() -> int:
+    """Number of this process when started by torchrun with several, else 0. Data seeds are shifted by it."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def join_processes() -> None:
+    """Connect to the other processes if torchrun started several (for example one a core, or one a GPU)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Mean of the gradients over all processes, in one message; parameters without one count as zero."""
+    if not dist.is_initialized():
+        return
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(part.view_as(p))
+
+
+def _progress(steps: range, run: Run) -> Iterable[int]:
     from tqdm import tqdm
 
-    return tqdm(steps, desc=run.folder.name, initial=steps.start, total=run.steps, unit="step", mininterval=5)
+    shown = {"desc": run.folder.name, "initial": steps.start, "total": run.steps, "unit": "step", "mininterval": 5}
+    return tqdm(steps, disable=rank() > 0, **shown)
 
 
 def _resume(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema) -> int:
@@ -122,10 +148,11 @@ def _save(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Em
 def _log(run: Run, step: int, seconds: float, losses: dict[str, float], metrics: dict[str, float]) -> None:
     path = run.folder / "metrics.csv"
     row = {"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in (losses | metrics).items()}}
-    fresh = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    rows = list(csv.DictReader(path.open(newline=""))) if path.is_file() else []
+    # Not every step has every term, nor has a resumed run the same ones: the header is the union.
+    names = list(dict.fromkeys([name for old in rows for name in old] + list(row)))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows([*rows, row])
     print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)

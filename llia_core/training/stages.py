@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from . import audio_encoder, autoencoder, consistency, video
 from .loop import Run
 
@@ -31,7 +29,15 @@ def run_stage(stage: str, runs: Path, scale: float, minutes: float, videos: str 
 def _run(name: str, runs: Path, scale: float, minutes: float, device: str) -> Run:
     steps = max(2, round(STEPS[name] * scale))
     every = max(1, min(300 if name == "video" else 150, steps // 2))
-    return Run(runs / name, steps, RATES[name], min(100, steps // 4), 0.999, minutes, every, device)
+    return Run(
+        runs / name,
+        steps,
+        RATES[name],
+        warmup=min(100, steps // 4),
+        minutes=minutes,
+        save_every=every,
+        device=device,
+    )
 
 
 def _clips(runs: Path, scale: float, videos: str | None) -> None:
@@ -40,11 +46,11 @@ def _clips(runs: Path, scale: float, videos: str | None) -> None:
 
     pool = max(8, round(700 * min(1.0, scale)))
     if not list((runs / "held_out").glob("*.safetensors")):
-        make_clips(runs / "held_out", max(32, round(HELD_OUT * min(1.0, scale))), seed=900, utterances=min(60, pool))
+        make_clips(runs / "held_out", max(4, round(HELD_OUT * min(1.0, scale))), seed=900, utterances=min(60, pool))
     if videos:
         cut_clips(Path(videos), runs / "clips")
     else:
-        make_clips(runs / "clips", max(64, round(CLIPS * scale)), seed=11, utterances=pool)
+        make_clips(runs / "clips", max(8, round(CLIPS * scale)), seed=11, utterances=pool)
 
 
 def _audio(run: Run, runs: Path, scale: float) -> None:
@@ -87,8 +93,8 @@ def export(runs: Path, output: Path) -> str:
             f"{runs} holds no trained video model; run: python -m llia_core train all --runs {runs}"
         )
     folder = runs / trained[0]
-    model = video.new_avatar()
-    model.load_state_dict(torch.load(folder / "avatar.pt", weights_only=True))
+    model = video.new_avatar(runs)
+    video.load_video_weights(model, folder / "avatar.pt")
     rows = (folder / "metrics.csv").read_text().splitlines()
     last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=False))
     save_model(model, output, {"stage": trained[0], "metrics": json.dumps(last), "data": "procedural"})

@@ -1,12 +1,13 @@
 """Stage 3: video diffusion. The denoiser predicts clean latents from any noise level (x0 prediction).
 
-The noisiest level is drawn most often, since that is where few-step sampling starts. Clips have a fixed length first and
-a random one then, as LLIA does; labels and audio are dropped at times.
+The noisiest level is drawn most often, since that is where few-step sampling starts. Clips have a fixed length first,
+then a random one, as LLIA does; labels and audio are dropped at times.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor
@@ -20,12 +21,12 @@ from ..speech import tiny_speech_config
 from ..states import NONE, SPEAKING
 from .audio_encoder import augment
 from .clips import FUTURE, PAST, Clip, ClipFolder, vary
-from .loop import Run, train
+from .loop import Run, join_processes, rank, train
 
 LABEL_DROPOUT, AUDIO_DROPOUT = 0.1, 0.03
 TRUE_SHAPES = 0.85  # share of clips that are given the true mouth shapes instead of the heard: pictures stay sharp
 FIXED_LENGTH = 4
-NOISIEST = 0.55  # share of clips at pure noise
+NOISIEST = 0.75  # share of clips at pure noise
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Example:
     latents: Tensor
     mouth: Tensor
     masks: Tensor
+    points: Tensor
 
 
 def new_avatar(parts: Path | None = None) -> Avatar:
@@ -53,6 +55,13 @@ def new_avatar(parts: Path | None = None) -> Avatar:
     model.speech.requires_grad_(False)
     model.autoencoder.requires_grad_(False)
     return model
+
+
+def load_video_weights(model: Avatar, path: Path) -> None:
+    """Weights of a video stage; speech encoder and autoencoder stay those of `model`, which may be newer."""
+    trained = torch.load(path, weights_only=True)
+    own = {k: v for k, v in trained.items() if not k.startswith(("speech.", "autoencoder."))}
+    model.load_state_dict(model.state_dict() | own)
 
 
 def prepare(
@@ -74,6 +83,7 @@ def prepare(
         latents,
         mouth_weight(masks),
         masks,
+        torch.cat((clip.points[:, :1], clip.points[:, 1 + start : 1 + start + length]), dim=1).to(device),
     )
 
 
@@ -83,8 +93,8 @@ def hear(
 ) -> tuple[Tensor, Tensor]:
     """Audio windows (b, F, 5, layers, channels) and labels (b, F) with dropout.
 
-    In `true_shapes` of the clips that have them the windows are the true mouth shapes with a little noise; in the others
-    what the speech encoder hears in freshly augmented sound.
+    In `true_shapes` of the clips that have them the windows are the true mouth shapes with a little noise; in the
+    others what the speech encoder hears in freshly augmented sound.
     """
     config, (b, frames) = model.speech.config, clip.frames.shape[:2]
     device = next(model.parameters()).device
@@ -124,8 +134,7 @@ def random_timesteps(n: int, generator: torch.Generator) -> Tensor:
 
 
 def reconstruction(model: Avatar, example: Example, out: Prediction, generator: torch.Generator) -> dict[str, Tensor]:
-    """Loss terms on latents, on the warp alone, on the movement between frames, and on decoded pictures of one frame."""
-    weight = example.mouth[:, None]
+    """Loss terms: latents, the warp alone at several scales, known points, movement, and one decoded frame."""
     small = F.avg_pool2d(example.mouth, 128 // out.x0.shape[-1])[:, None]
     error = out.x0 - example.latents
     velocity = out.x0.diff(dim=1) - example.latents.diff(dim=1)
@@ -133,14 +142,38 @@ def reconstruction(model: Avatar, example: Example, out: Prediction, generator: 
     one = Prediction(out.x0[:, pick], out.flow[:, pick], out.warped[:, pick], out.warped_latents[:, pick], [])
     picture = one.warped + model.difference(one)
     terms = {
-        "latent": (small * (error.abs() + 0.5 * error.square())).mean() * 0.3,
-        "warp": (weight * (out.warped - example.frames).abs()).mean(),
-        "picture": (weight * (picture - example.frames[:, pick]).abs()).mean() * 2,
+        "latent": (small * (error.abs() + 0.5 * error.square())).mean() * 0.15,
+        "warp": warp_error(out.warped, example.frames, example.mouth),
+        "points": point_error(out.flow, example.points) * 4,
+        "picture": (example.mouth[:, None] * (picture - example.frames[:, pick]).abs()).mean() * 2,
         "smooth": out.flow.diff(dim=-1).square().mean() + out.flow.diff(dim=-2).square().mean(),
     }
     if velocity.numel():
-        terms["velocity"] = (small * velocity.abs()).mean() * 0.2
+        terms["velocity"] = (small * velocity.abs()).mean() * 0.1
     return terms
+
+
+def warp_error(warped: Tensor, frames: Tensor, weight: Tensor) -> Tensor:
+    """L1 of (b, f, 3, R, R) at three scales: on coarse pictures the flow finds its way from further off."""
+    total = 0.0
+    for scale in (1, 3, 6):
+        a, b = (F.avg_pool2d(t.flatten(0, 1), scale).unflatten(0, t.shape[:2]) for t in (warped, frames))
+        total = total + (F.avg_pool2d(weight, scale)[:, None] * (a - b).abs()).mean()
+    return total
+
+
+def point_error(flow: Tensor, points: Tensor) -> Tensor:
+    """Mean distance from where the flow takes known points to where they are in the reference, in region units.
+
+    flow (b, f, 2, h, w), points (b, 1 + f, K, 2), the reference's first, NaN where unknown.
+    """
+    b, f = flow.shape[:2]
+    there, here = points[:, :1], points[:, 1:]
+    at = here.nan_to_num().flatten(0, 1)[:, :, None]
+    moved = F.grid_sample(flow.flatten(0, 1).float(), at, padding_mode="border", align_corners=False)
+    distance = moved[..., 0].transpose(1, 2).unflatten(0, (b, f)) - (there - here)
+    known = torch.isfinite(distance) & (here.abs() < 1)
+    return torch.where(known, distance, 0.0).abs().sum() / known.sum().clamp_min(1)
 
 
 def run_video(
@@ -148,29 +181,29 @@ def run_video(
     parts: Path,
     clips: Path,
     held_out: Path,
+    *,
     batch: int = 8,
     fixed: float = 0.5,
     seed: int = 3,
     true_shapes: float = TRUE_SHAPES,
 ) -> Path:
     """Stage 3. In the first `fixed` share of the steps clips have FIXED_LENGTH frames, then 1 to all at random."""
+    join_processes()
     torch.manual_seed(seed)
     model, schedule = new_avatar(parts), make_schedule()
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + 1000 * rank())
     data = ClipFolder(clips)
 
     def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
-        whole = clip.frames.shape[1]
-        length = (
-            FIXED_LENGTH if step < fixed * run.steps else int(torch.randint(1, whole + 1, (1,), generator=generator))
-        )
+        # By the step alone, so that processes that share the work have clips of one length.
+        length = FIXED_LENGTH if step < fixed * run.steps else Random(step).randint(1, clip.frames.shape[1])
         example = prepare(model, clip, generator, length, run.device, true_shapes)
         timesteps = random_timesteps(len(clip.label), generator).to(run.device)
         noisy = add_noise(example.latents, shared_noise(example.latents, generator), timesteps, schedule)
         out = model.predict(noisy, timesteps, model.project_audio(example.windows), example.labels, example.condition)
         return reconstruction(model, example, out, generator)
 
-    train(run, model, data.batches(batch, seed), loss_of, reporter(run, held_out, schedule))
+    train(run, model, data.batches(batch, seed + 1000 * rank()), loss_of, reporter(run, held_out, schedule))
     return run.folder / "avatar.pt"
 
 
@@ -190,7 +223,7 @@ def reporter(run: Run, held_out: Path, schedule: NoiseSchedule) -> Callable[[int
 
 @torch.inference_mode()
 def validate(model: Avatar, clip: Clip, sheet: Path, schedule: NoiseSchedule) -> dict[str, float]:
-    """One-step pictures of unseen clips, heard with the encoder alone: PSNR at the mouth; without any motion for scale."""
+    """One-step pictures of unseen clips, heard by the encoder alone: PSNR at the mouth, a still face's for scale."""
     from ..media import contact_sheet, write_image
     from .autoencoder import psnr
 

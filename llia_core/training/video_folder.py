@@ -18,7 +18,16 @@ from ..media import read_audio
 from ..speech import tiny_speech_config
 from ..states import label_audio
 from .clips import FUTURE, PAST, SHARD, Clip, audio_span, save_shard
+from .synth.clips import to_region
 
+# The face mesh's lip edges from the picture's left corner to its right one, then the chin, as synth's lip_points.
+EDGES = (
+    *(61, 40, 39, 37, 0, 267, 269, 270, 291),
+    *(78, 80, 81, 82, 13, 312, 311, 310, 308),
+    *(78, 88, 178, 87, 14, 317, 402, 318, 308),
+    *(61, 91, 181, 84, 17, 314, 405, 321, 291),
+    152,
+)
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 
 
@@ -54,30 +63,34 @@ def _clips_of(path: Path, landmarker: FaceLandmarker, frames: int, size: int, st
     labels = label_audio(samples)
     before, after = audio_span(tiny_speech_config())
     sound = torch.nn.functional.pad(samples, (before * SAMPLES_PER_FRAME, (after + 1) * SAMPLES_PER_FRAME))
-    run: list[tuple[Tensor, Tensor]] = []
+    run: list[tuple[Tensor, Tensor, Tensor]] = []
     for index, image in enumerate(_frames(path)):
         found = landmarker.detect(image)
         if len(found) != 1 or index >= len(labels):
             run = []
             continue
         transform = mouth_region(found[0])
-        run.append((sample_region(image, transform, size), region_masks(found[0], transform, size)))
+        points = to_region(found[0][list(EDGES), :2], transform)
+        run.append((sample_region(image, transform, size), region_masks(found[0], transform, size), points))
         if len(run) == frames + 1:  # the first is the reference
             start = index - frames + 1
-            yield _clip(run, sound, start, frames, before, after, labels[start : start + frames])
+            first = start * SAMPLES_PER_FRAME  # `sound` begins `before` frames early
+            heard = sound[first : first + (before + frames + after) * SAMPLES_PER_FRAME]
+            yield _clip(run, heard, labels[start : start + frames])
             run = run[stride:]
 
 
-def _clip(run: list, sound: Tensor, start: int, frames: int, before: int, after: int, labels: list[int]) -> Clip:
-    images = ((torch.stack([image for image, _ in run]) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
-    first = start * SAMPLES_PER_FRAME  # `sound` begins `before` frames early
+def _clip(run: list[tuple[Tensor, Tensor, Tensor]], sound: Tensor, labels: list[int]) -> Clip:
+    """Region, masks and points of the reference and the frames, their sound and labels -> a clip."""
+    images = ((torch.stack([image for image, *_ in run]) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
     return Clip(
         reference=images[0],
         masks=(run[0][1] * 255).round().to(torch.uint8),
         frames=images[1:],
-        articulation=torch.full((frames + PAST + FUTURE, 7), float("nan")).half(),
-        samples=sound[first : first + (before + frames + after) * SAMPLES_PER_FRAME].half(),
+        articulation=torch.full((len(labels) + PAST + FUTURE, 7), float("nan")).half(),
+        samples=sound.half(),
         label=torch.tensor(int(np.bincount(labels).argmax())),
+        points=torch.stack([points for *_, points in run]).half(),
     )
 
 

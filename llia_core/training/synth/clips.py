@@ -13,7 +13,7 @@ from ...speech import SpeechConfig, tiny_speech_config
 from ...states import IDLE, LISTENING, SPEAKING
 from ..audio_encoder import SpeechPool, cut
 from ..clips import FUTURE, PAST, SHARD, Clip, audio_span, save_shard
-from .portrait import ANIMATION, Identities, render, sample_identities
+from .portrait import ANIMATION, Identities, lip_points, render, sample_identities
 from .speech import silence
 
 PORTRAIT = 256  # pixels at which a portrait is rendered for its landmarks
@@ -31,14 +31,24 @@ def make_clips(folder: Path, count: int, seed: int, frames: int = 8, size: int =
         for index in tqdm(range(-(-count // SHARD)), desc="clips", unit="shard"):
             name = seed * 10_000 + index
             clips: list[Clip] = []
-            while len(clips) < SHARD:
-                clip = _one(landmarker, pool, config, rng, generator, frames, size)
+            while len(clips) < min(SHARD, count - index * SHARD):
+                clip = _one(landmarker, pool, config, rng, generator, frames=frames, size=size)
                 if clip is not None:
                     clips.append(clip)
             save_shard(clips, folder, name)
 
 
-def _one(landmarker, pool: SpeechPool, config: SpeechConfig, rng, generator, frames: int, size: int) -> Clip | None:
+def _one(
+    landmarker: FaceLandmarker,
+    pool: SpeechPool,
+    config: SpeechConfig,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    *,
+    frames: int,
+    size: int,
+) -> Clip | None:
+    """A clip of a new face, or None where no face is found in its picture."""
     identity = sample_identities(1, generator)
     still = resting_animation(rng)
     found = landmarker.detect(render(identity, still[None], size=PORTRAIT)[0])
@@ -56,6 +66,7 @@ def _one(landmarker, pool: SpeechPool, config: SpeechConfig, rng, generator, fra
         articulation=torch.from_numpy(track).half(),
         samples=torch.from_numpy(samples).half(),
         label=torch.tensor(label),
+        points=to_region(lip_points(identity.expand(frames + 1), moving) * PORTRAIT, transform).half(),
     )
 
 
@@ -102,6 +113,11 @@ def render_region(identity: Identities, animation: Tensor, transform: Tensor, si
     window = (transform / PORTRAIT)[None].expand(len(animation), -1, -1)
     images = render(identity.expand(len(animation)), animation, window, size, clip=True)
     return _bytes(images * 0.5 + 0.5)
+
+
+def to_region(points: Tensor, transform: Tensor) -> Tensor:
+    """Pixels (..., 2) of the portrait -> region coordinates."""
+    return (points - transform[:, 2]) @ torch.linalg.inv(transform[:, :2]).T
 
 
 def _bytes(images: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from .figure.palette import HAIR_STYLES
 from .figure.scene import paint_behind
 from .figure.skin import paint_beard, paint_face
 
-__all__ = ["ANIMATION", "HAIR_STYLES", "LANDMARKS", "RAW", "Identities", "landmarks", "mouth_opening",
+__all__ = ["ANIMATION", "HAIR_STYLES", "LANDMARKS", "RAW", "Identities", "landmarks", "lip_points", "mouth_opening",
            "portrait_from_sliders", "render", "sample_identities"]  # fmt: skip
 
 _BLOCK = 65536  # pixels painted at once: temporaries stay in the cache
@@ -165,6 +165,25 @@ def landmarks(identities: Identities, animation: Tensor) -> Tensor:
     points.append((rig.nose_dx, rig.nose_y - 0.05 + rig.nose_dy))
     x = torch.cat([(p[0] + middle) for p in points], 2)
     y = torch.cat([(p[1] + middle) for p in points], 2)
+    return torch.cat(rig.to_picture(x, y), 1).transpose(1, 2) * 0.5 + 0.5
+
+
+LIP_STATIONS = 9  # places along each lip edge
+
+
+@torch.no_grad()
+def lip_points(identities: Identities, animation: Tensor) -> Tensor:
+    """True points that move with speech, (n, 4 * LIP_STATIONS + 1, 2) in picture coordinates [0, 1].
+
+    The four lip edges from corner to corner (upper outer, upper inner, lower inner, lower outer), then the chin.
+    """
+    _checked(identities, animation, None)
+    rig = Rig(identities, animation)
+    stations = torch.linspace(-1, 1, LIP_STATIONS) * rig.half
+    edges = [edge + torch.zeros_like(stations) for edge in rig.lips(stations)[1:]]
+    middle = torch.zeros_like(rig.half)
+    x = torch.cat([stations] * 4 + [middle], 2)
+    y = torch.cat([*edges, rig.chin + middle], 2)
     return torch.cat(rig.to_picture(x, y), 1).transpose(1, 2) * 0.5 + 0.5
 
 

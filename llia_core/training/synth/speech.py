@@ -24,9 +24,10 @@ from .text import random_sentence
 
 ESPEAK_LANGUAGES = ("en-us", "en", "en-us", "en-gb-scotland", "de", "fr", "es", "it")
 ESPEAK_VARIANTS = (
-    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "Annie", "Alex", "Andy", "Andrea", "Denis", "Gene",
-    "Lee", "Michael", "Reed", "Hugo", "Jacky", "belinda", "boris", "david", "grandma", "ian", "john", "klatt", "linda",
-    "max", "michel", "miguel", "pablo", "paul", "quincy", "robert", "sandro", "shelby", "steph", "travis", "victor", "zac",
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "Annie", "Alex", "Andy", "Andrea", "Denis",
+    "Gene", "Lee", "Michael", "Reed", "Hugo", "Jacky", "belinda", "boris", "david", "grandma", "ian", "john", "klatt",
+    "linda", "max", "michel", "miguel", "pablo", "paul", "quincy", "robert", "sandro", "shelby", "steph", "travis",
+    "victor", "zac",
 )  # fmt: skip
 HELD_OUT_VARIANTS = ("m8", "f5", "anika", "edward", "marcelo", "norbert")
 FLITE_VOICES = ("slt", "rms", "kal16")
