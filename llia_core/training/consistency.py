@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..model.avatar import Avatar, Prediction
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule, trailing_timesteps
-from .clips import Clip
+from .clips import Clip, ClipFolder
 from .loop import Run, train
 from .video import TRUE_SHAPES, Example, load_video_weights, new_avatar, prepare, reconstruction, reporter, shared_noise
 
@@ -74,6 +74,7 @@ def fine_tune(
     model = new_avatar(run.folder.parent)
     if not (run.folder / "state.pt").is_file():
         load_video_weights(model, start / "avatar.pt")
+    batches = ClipFolder(clips).batches(batch, seed)
     train(run, model, batches, build(model), reporter(run, held_out, make_schedule()))
     return run.folder / "avatar.pt"
 

@@ -18,7 +18,7 @@ from ..model.avatar import Avatar, Conditioning, Prediction
 from ..model.config import NAMED
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule
 from ..speech import tiny_speech_config
-from ..states import NONE, SPEAKING
+from ..states import LISTENING, NONE, SPEAKING
 from .audio_encoder import augment
 from .clips import FUTURE, PAST, Clip, ClipFolder, vary
 from .loop import Run, join_processes, rank, train
@@ -101,6 +101,7 @@ def hear(
     heard = clip.articulation.float()[:, :, None]
     heard = heard + 0.04 * torch.randn(heard.shape, generator=generator)
     listen = (torch.rand(b, generator=generator) >= true_shapes) | ~torch.isfinite(heard).flatten(1).all(1)
+    listen |= clip.label == LISTENING  # the truth there is a mouth at rest; what is heard is another's speech
     if listen.any():
         sound = augment(clip.samples[listen].float(), generator).to(device)
         spans = sound.unfold(1, config.window * SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)[:, : heard.shape[1]]
