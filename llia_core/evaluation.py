@@ -164,25 +164,29 @@ def stillness(model: Avatar, cases: list[Case], steps: int, read: Reader) -> tup
 
 
 def drift_and_seams(model: Avatar, case: Case, steps: int, minutes: float, kind: type[Session] = Session) -> dict:
-    """A long session: PSNR against the portrait outside the mouth, first tenth against last; change at chunk joins."""
-    speech = torch.from_numpy(case.utterance.samples)
-    target = case.portrait.image
+    """A long session in which one sentence is repeated.
+
+    PSNR against the portrait at its second saying and at its last but one (the same mouth shapes, so only drift differs),
+    and the change of the mouth at clip joins over that elsewhere.
+    """
+    frames_each = len(case.utterance.samples) // SAMPLES_PER_FRAME
+    speech = torch.from_numpy(case.utterance.samples[: frames_each * SAMPLES_PER_FRAME])
     session = kind(model, case.portrait, steps, behaviour=0.0)
-    count = int(minutes * 60 * SAMPLE_RATE / len(speech)) + 1
-    outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
+    times = max(3, round(minutes * 60 * FPS / frames_each))
     x, y = case.portrait.landmarks[[61, 291, 13, 152], :2].mean(0).round().int().tolist()
-    outside[max(0, y - 60) :, max(0, x - 60) : x + 60] = False
+    mouth = (slice(max(0, y - 60), y + 60), slice(max(0, x - 60), x + 60))
     errors, joins, inside, last = [], [], [], None
-    for frames in session.chunks(speech for _ in range(count)):
+    for frames in session.chunks(speech for _ in range(times)):
         images = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
-        errors += (images - target)[:, :, outside].square().mean((1, 2)).tolist()
-        crop = images[:, :, max(0, y - 60) : y + 60, max(0, x - 60) : x + 60]
+        errors += (images - case.portrait.image).square().mean((1, 2, 3)).tolist()
+        crop = images[:, :, mouth[0], mouth[1]]
         if last is not None:
             joins.append(float((crop[0] - last).abs().mean()))
         inside += (crop[1:] - crop[:-1]).abs().mean((1, 2, 3)).tolist()
         last = crop[-1]
-    part = max(1, len(errors) // 10)
-    decibel = [10 * np.log10(4 / max(np.mean(e), 1e-9)) for e in (errors[:part], errors[-part:])]
+    # The first saying starts cold and the last ends in silence: the second and the last but one are compared.
+    said = [errors[k * frames_each : (k + 1) * frames_each] for k in (1, times - 2)]
+    decibel = [10 * np.log10(4 / max(np.mean(e), 1e-9)) for e in said]
     return {
         "identity_drift_db": float(decibel[0] - decibel[1]),
         "identity_minutes": len(errors) / FPS / 60,

@@ -18,7 +18,7 @@ from .portrait import Portrait
 from .sampling.chunks import ChunkPlanner
 from .sampling.consistency import sample_consistency
 from .sampling.schedule import make_schedule, trailing_timesteps
-from .states import LOOKAHEAD, StateLabeller
+from .states import IDLE, LISTENING, LOOKAHEAD, StateLabeller
 from .timeline import Timeline
 from .warp import SLIDERS
 
@@ -75,6 +75,7 @@ class Session:
                 portrait.region[None].to(self.device, self.dtype), portrait.masks[None].to(self.device, self.dtype)
             )
         self.noise = self._noise(steps)
+        self.silence = model.speech.encode_all(torch.zeros(model.speech.config.window * SAMPLES_PER_FRAME))[-1]
         self.reset()
 
     @property
@@ -145,7 +146,10 @@ class Session:
     def _sample(self, start: int, labels: list[int]) -> Prediction:
         model, count = self.model, len(labels)
         features = model.speech.encode(self.state.ring, start - PAST, start + count + FUTURE)
-        windows = features.unfold(0, PAST + 1 + FUTURE, 1).permute(0, 3, 1, 2)[None]
+        windows = features.unfold(0, PAST + 1 + FUTURE, 1).permute(0, 3, 1, 2)[None].clone()
+        # What is heard while we listen is somebody else's voice; and who is told to be idle does not speak either.
+        mute = [label == LISTENING or self.timeline.label(start + i) == IDLE for i, label in enumerate(labels)]
+        windows[:, mute] = self.silence
         audio = model.project_audio(windows.to(self.device, self.dtype))
         states = torch.tensor([labels], device=self.device)
         last: list[Prediction] = []

@@ -114,7 +114,7 @@ def correlations(encoder: SpeechEncoder, pool: SpeechPool, count: int = 40) -> d
 def calibrate(encoder: SpeechEncoder, pool: SpeechPool, count: int = 80) -> list[float]:
     """Give the head's outputs the spread of the truth, by parameter; returns the factors (1 to 1.6).
 
-    A regression that is unsure stays near the middle, so mouths would mumble. Scaling is about the mouth at rest, so that
+    A regression that is unsure stays near the middle, so mouths would mumble. Scaling is about the mouth at rest:
     silence stays still. The correlation with the truth does not change.
     """
     got, want = tracks(encoder, pool, count)

@@ -9,6 +9,7 @@ model itself left behind, as in a stream (compare Self Forcing, 2506.08009).
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from ..model.avatar import Avatar, Prediction
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule, trailing_timesteps
 from .clips import Clip, ClipFolder
-from .loop import Run, train
+from .loop import Run, average_gradients, join_processes, rank, train
 from .video import TRUE_SHAPES, Example, load_video_weights, new_avatar, prepare, reconstruction, reporter, shared_noise
 
 LEVELS = 8  # noise levels whose neighbours must agree: those that 8 sampling steps visit
@@ -55,6 +56,7 @@ class Adversary:
         loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.net)
         self.optimizer.step()
         self.net.requires_grad_(False)
         term = -self.net(made, reference).mean()
@@ -74,15 +76,21 @@ def fine_tune(
     model = new_avatar(run.folder.parent)
     if not (run.folder / "state.pt").is_file():
         load_video_weights(model, start / "avatar.pt")
-    batches = ClipFolder(clips).batches(batch, seed)
+    batches = ClipFolder(clips).batches(batch, seed + 1000 * rank())
     train(run, model, batches, build(model), reporter(run, held_out, make_schedule()))
     return run.folder / "avatar.pt"
 
 
+def _begin(seed: int) -> torch.Generator:
+    """Join other processes of this run; a generator of this process's own."""
+    join_processes()
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed + 1000 * rank())
+
+
 def run_consistency(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 6, seed: int = 4) -> Path:
     """Stage 4, from the weights in `start`."""
-    torch.manual_seed(seed)
-    generator, schedule = torch.Generator().manual_seed(seed), make_schedule()
+    generator, schedule = _begin(seed), make_schedule()
     levels = [*trailing_timesteps(LEVELS), 0]
 
     def build(model: Avatar) -> Callable:
@@ -91,7 +99,7 @@ def run_consistency(run: Run, start: Path, clips: Path, held_out: Path, batch: i
 
         def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
             _follow(target, model)
-            length = int(torch.randint(2, clip.frames.shape[1] + 1, (1,), generator=generator))
+            length = Random(step).randint(2, clip.frames.shape[1])
             example = prepare(model, clip, generator, length, run.device)
             index = torch.randint(LEVELS, (1,), generator=generator).item() if step % 2 else 0
             high, low = levels[index], levels[index + 1]
@@ -159,8 +167,7 @@ def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int =
     That part is made at the noise level where sampling starts, and with what the model is told in use: half of the
     clips are heard.
     """
-    torch.manual_seed(seed)
-    generator, schedule = torch.Generator().manual_seed(seed), make_schedule()
+    generator, schedule = _begin(seed), make_schedule()
 
     def build(model: Avatar) -> Callable:
         adversary = Adversary(run.device)
@@ -168,7 +175,7 @@ def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int =
         def loss_of(step: int, clip: Clip) -> dict[str, Tensor]:
             whole = clip.frames.shape[1]
             example = prepare(model, clip, generator, whole, run.device, TRUE_SHAPES / 2)
-            cut = int(torch.randint(1, whole, (1,), generator=generator))
+            cut = Random(step).randint(1, whole - 1)
             noise = shared_noise(example.latents, generator)
             with torch.no_grad():
                 past = _predict(model, _frames_of(example, slice(0, cut)), noise[:, :cut], 999, schedule)

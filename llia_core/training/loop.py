@@ -81,7 +81,7 @@ def train(
         ema.update(module, step)
         sums = {k: sums.get(k, 0.0) + v.item() for k, v in losses.items()}
         count += 1
-        out_of_time = run.minutes and time.monotonic() - started > run.minutes * 60
+        out_of_time = run.minutes > 0 and any_process(time.monotonic() - started > run.minutes * 60)
         due = (step + 1) % run.save_every == 0 or step + 1 == run.steps or out_of_time
         if due and rank() == 0:
             _save(run, module, optimizer, ema, step + 1)
@@ -103,6 +103,15 @@ def join_processes() -> None:
     """Connect to the other processes if torchrun started several (for example one a core, or one a GPU)."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def any_process(flag: bool) -> bool:
+    """Whether it holds in any process: what ends the work must end it in all of them at the same step."""
+    if not dist.is_initialized():
+        return flag
+    votes = torch.tensor(float(flag))
+    dist.all_reduce(votes, dist.ReduceOp.MAX)
+    return bool(votes)
 
 
 def average_gradients(module: nn.Module) -> None:
@@ -151,8 +160,10 @@ def _log(run: Run, step: int, seconds: float, losses: dict[str, float], metrics:
     rows = list(csv.DictReader(path.open(newline=""))) if path.is_file() else []
     # Not every step has every term, nor has a resumed run the same ones: the header is the union.
     names = list(dict.fromkeys([name for old in rows for name in old] + list(row)))
-    with path.open("w", newline="") as file:
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows([*rows, row])
+    temporary.replace(path)
     print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
