@@ -166,8 +166,8 @@ def stillness(model: Avatar, cases: list[Case], steps: int, read: Reader) -> tup
 def drift_and_seams(model: Avatar, case: Case, steps: int, minutes: float, kind: type[Session] = Session) -> dict:
     """A long session in which one sentence is repeated.
 
-    PSNR against the portrait at its second saying and at its last but one (the same mouth shapes, so only drift differs),
-    and the change of the mouth at clip joins over that elsewhere.
+    PSNR against the portrait at its second saying and at its last but one (the same mouth shapes, so only drift
+    differs), and the change of the mouth at clip joins over that elsewhere.
     """
     frames_each = len(case.utterance.samples) // SAMPLES_PER_FRAME
     speech = torch.from_numpy(case.utterance.samples[: frames_each * SAMPLES_PER_FRAME])

@@ -113,7 +113,11 @@ def vary(clip: Clip, generator: torch.Generator) -> Clip:
 
     matrix = torch.eye(3) + random(-0.12, 0.12, 3, 3)
     matrix = matrix * random(0.65, 1.25, 1, 1) * random(0.9, 1.1, 3, 1)
-    offset, gamma = random(-0.08, 0.12, 3, 1), random(0.75, 1.35, 1, 1)
+    # Drawings, statues, old photographs: sometimes hardly any colour, or none.
+    fade = torch.where(random(0, 1, 1, 1) < 0.2, random(0, 0.5, 1, 1), torch.ones(n, 1, 1))
+    grey = torch.tensor([0.299, 0.587, 0.114]).expand(3, 3)
+    matrix = matrix @ (fade * torch.eye(3) + (1 - fade) * grey)
+    offset, gamma = random(-0.08, 0.12, 3, 1) * fade, random(0.75, 1.35, 1, 1)
     mirror = torch.rand(n, generator=generator) < 0.5
 
     def recolour(images: Tensor) -> Tensor:
