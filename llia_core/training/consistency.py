@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..model.avatar import Avatar, Prediction
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule, trailing_timesteps
 from .clips import Clip, ClipFolder
-from .loop import Run, average_gradients, join_processes, rank, train
+from .loop import Run, average_gradients, join_processes, rank, share, train
 from .video import TRUE_SHAPES, Example, load_video_weights, new_avatar, prepare, reconstruction, reporter, shared_noise
 
 LEVELS = 8  # noise levels whose neighbours must agree: those that 8 sampling steps visit
@@ -76,7 +76,7 @@ def fine_tune(
     model = new_avatar(run.folder.parent)
     if not (run.folder / "state.pt").is_file():
         load_video_weights(model, start / "avatar.pt")
-    batches = ClipFolder(clips).batches(batch, seed + 1000 * rank())
+    batches = ClipFolder(clips).batches(share(batch), seed + 1000 * rank())
     train(run, model, batches, build(model), reporter(run, held_out, make_schedule()))
     return run.folder / "avatar.pt"
 
@@ -88,7 +88,7 @@ def _begin(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed + 1000 * rank())
 
 
-def run_consistency(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 6, seed: int = 4) -> Path:
+def run_consistency(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 8, seed: int = 4) -> Path:
     """Stage 4, from the weights in `start`."""
     generator, schedule = _begin(seed), make_schedule()
     levels = [*trailing_timesteps(LEVELS), 0]
@@ -161,7 +161,7 @@ def _follow(target: Avatar, model: Avatar) -> None:
         slow.lerp_(fast, 1 - EMA_DECAY)
 
 
-def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 6, seed: int = 5) -> Path:
+def run_rollout(run: Run, start: Path, clips: Path, held_out: Path, batch: int = 8, seed: int = 5) -> Path:
     """Stage 5: the rest of every clip is learned from the temporal state that the model left after the first part.
 
     That part is made at the noise level where sampling starts, and with what the model is told in use: half of the

@@ -99,6 +99,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def share(batch: int) -> int:
+    """This process's part of a batch."""
+    return max(1, batch // dist.get_world_size()) if dist.is_initialized() else batch
+
+
 def join_processes() -> None:
     """Connect to the other processes if torchrun started several (for example one a core, or one a GPU)."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():

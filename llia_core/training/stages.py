@@ -8,9 +8,9 @@ from . import audio_encoder, autoencoder, consistency, video
 from .loop import Run
 
 # What scale 1 stands for. docs/training.md says how long it took on which machine.
-CLIPS, HELD_OUT = 6000, 96
-STEPS = {"audio": 1800, "vae": 350, "video": 2200, "consistency": 600, "rollout": 300}
-RATES = {"audio": 2.5e-3, "vae": 3e-3, "video": 1e-3, "consistency": 2e-4, "rollout": 1e-4}
+CLIPS, HELD_OUT = 2816, 96
+STEPS = {"audio": 1800, "vae": 350, "video": 2400, "consistency": 150, "rollout": 150}
+RATES = {"audio": 2.5e-3, "vae": 3e-3, "video": 1e-3, "consistency": 2e-4, "rollout": 1.5e-4}
 ORDER = ("clips", "audio", "vae", "video", "consistency", "rollout")
 
 
@@ -45,8 +45,7 @@ def _clips(runs: Path, scale: float, videos: str | None) -> None:
     from .video_folder import cut_clips
 
     pool = max(8, round(700 * min(1.0, scale)))
-    if not list((runs / "held_out").glob("*.safetensors")):
-        make_clips(runs / "held_out", max(4, round(HELD_OUT * min(1.0, scale))), seed=900, utterances=min(60, pool))
+    make_clips(runs / "held_out", max(4, round(HELD_OUT * min(1.0, scale))), seed=900, utterances=min(60, pool))
     if videos:
         cut_clips(Path(videos), runs / "clips")
     else:
@@ -62,16 +61,16 @@ def _vae(run: Run, runs: Path, scale: float) -> None:
 
 
 def _video(run: Run, runs: Path, scale: float) -> None:
-    video.run_video(run, runs, runs / "clips", runs / "held_out", batch=8 if scale > 0.1 else 1)
+    video.run_video(run, runs, runs / "clips", runs / "held_out", batch=10 if scale > 0.1 else 1)
 
 
 def _consistency(run: Run, runs: Path, scale: float) -> None:
-    consistency.run_consistency(run, runs / "video", runs / "clips", runs / "held_out", batch=4 if scale > 0.1 else 1)
+    consistency.run_consistency(run, runs / "video", runs / "clips", runs / "held_out", batch=8 if scale > 0.1 else 1)
 
 
 def _rollout(run: Run, runs: Path, scale: float) -> None:
     start = "consistency" if (runs / "consistency" / "avatar.pt").is_file() else "video"
-    consistency.run_rollout(run, runs / start, runs / "clips", runs / "held_out", batch=4 if scale > 0.1 else 1)
+    consistency.run_rollout(run, runs / start, runs / "clips", runs / "held_out", batch=8 if scale > 0.1 else 1)
 
 
 _RUNNERS: dict[str, Callable[[Run, Path, float], None]] = {

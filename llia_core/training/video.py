@@ -21,7 +21,7 @@ from ..speech import tiny_speech_config
 from ..states import LISTENING, NONE, SPEAKING
 from .audio_encoder import augment
 from .clips import FUTURE, PAST, Clip, ClipFolder, vary
-from .loop import Run, join_processes, rank, train
+from .loop import Run, join_processes, rank, share, train
 
 LABEL_DROPOUT, AUDIO_DROPOUT = 0.1, 0.03
 TRUE_SHAPES = 0.85  # share of clips that are given the true mouth shapes instead of the heard: pictures stay sharp
@@ -183,10 +183,10 @@ def run_video(
     clips: Path,
     held_out: Path,
     *,
-    batch: int = 8,
+    batch: int = 10,
     fixed: float = 0.5,
     seed: int = 3,
-    true_shapes: float = TRUE_SHAPES,
+    true_shapes: float = 1.0,
 ) -> Path:
     """Stage 3. In the first `fixed` share of the steps clips have FIXED_LENGTH frames, then 1 to all at random."""
     join_processes()
@@ -204,7 +204,7 @@ def run_video(
         out = model.predict(noisy, timesteps, model.project_audio(example.windows), example.labels, example.condition)
         return reconstruction(model, example, out, generator)
 
-    train(run, model, data.batches(batch, seed + 1000 * rank()), loss_of, reporter(run, held_out, schedule))
+    train(run, model, data.batches(share(batch), seed + 1000 * rank()), loss_of, reporter(run, held_out, schedule))
     return run.folder / "avatar.pt"
 
 

@@ -21,21 +21,27 @@ _MOUTH = 7  # the first animation parameters are the articulation
 
 
 def make_clips(folder: Path, count: int, seed: int, frames: int = 8, size: int = 128, utterances: int = 700) -> None:
-    """Render `count` clips into shards of `folder`; the same seed gives the same clips."""
+    """Render `count` clips into shards of `folder`; shards that are there already are kept.
+
+    Every shard has its own seed, so that the same faces come whichever were there. Sounds may differ in the last bits:
+    espeak-ng keeps a little state between sentences.
+    """
     from tqdm import tqdm
 
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    pool = SpeechPool(utterances, seed + 100)
-    config = tiny_speech_config()
+    names = {index: seed * 10_000 + index for index in range(-(-count // SHARD))}
+    missing = [index for index, name in names.items() if not (folder / f"{name:06d}.safetensors").is_file()]
+    if not missing:
+        return
+    pool, config = SpeechPool(utterances, seed + 100), tiny_speech_config()
     with FaceLandmarker() as landmarker:
-        for index in tqdm(range(-(-count // SHARD)), desc="clips", unit="shard"):
-            name = seed * 10_000 + index
+        for index in tqdm(missing, desc="clips", unit="shard"):
+            rng, generator = np.random.default_rng(names[index]), torch.Generator().manual_seed(names[index])
             clips: list[Clip] = []
             while len(clips) < min(SHARD, count - index * SHARD):
                 clip = _one(landmarker, pool, config, rng, generator, frames=frames, size=size)
                 if clip is not None:
                     clips.append(clip)
-            save_shard(clips, folder, name)
+            save_shard(clips, folder, names[index])
 
 
 def _one(
