@@ -11,7 +11,7 @@ from llia_core.media import write_image
 from llia_core.training.synth.portrait import ANIMATION, render, sample_identities
 
 ASSETS = Path(__file__).parent.parent / "llia_core" / "assets"
-SEED = 106
+SEED = 113
 TEXT = (
     "Hello! I am a portrait, and I have just learned to speak. Give me a picture and a voice, and I will move my lips "
     "in time. When nobody talks, I simply wait, and listen."
