@@ -17,7 +17,7 @@ from llia_core.evaluation import drift_and_seams, portrait_case
 from llia_core.model.load import load_model
 from llia_core.session import Session
 
-FADE = 2  # frames of overlap of the cross-fade
+FADE = 2  # frames that the cross-fade lasts
 
 
 class Kept(Session):
@@ -66,24 +66,18 @@ class AnchoredStatistics(Session):
         return replace(out, x0=(out.x0 - _mean(out.x0)) / _std(out.x0) * std + mean)
 
 
-class CrossFade(Session):
-    """Clips without a past, made FADE frames longer at their start; the overlap fades in latent space."""
+class CrossFade(ColdClips):
+    """Clips without a past whose first FADE frames fade in from the last one before, in latent space and flow."""
 
     def _sample(self, start: int, labels: list[int]):
-        self.state.motion = [[] for _ in self.timesteps]
-        overlap = min(FADE, start, len(labels))
-        out = super()._sample(start - overlap, [labels[0]] * overlap + labels)
+        out = super()._sample(start, labels)
         before = getattr(self, "_before", None)
-        parts = ("x0", "flow", "warped", "warped_latents")
-        cut = replace(out, **{name: getattr(out, name)[:, overlap:] for name in parts})
-        if overlap and before is not None:
-            # The last frame of the clip before, carried on, fades into the new clip's first frames.
-            for k in range(overlap):
-                share = (overlap - k) / (overlap + 1)
-                cut.x0[:, k] = share * before.x0[:, -1] + (1 - share) * cut.x0[:, k]
-                cut.flow[:, k] = share * before.flow[:, -1] + (1 - share) * cut.flow[:, k]
-        self._before = cut
-        return cut
+        for k in range(min(FADE, len(labels)) if before is not None else 0):
+            share = (FADE - k) / (FADE + 1)
+            out.x0[:, k] = share * before.x0[:, -1] + (1 - share) * out.x0[:, k]
+            out.flow[:, k] = share * before.flow[:, -1] + (1 - share) * out.flow[:, k]
+        self._before = out
+        return out
 
 
 def _mean(x: Tensor) -> Tensor:

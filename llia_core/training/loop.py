@@ -79,7 +79,8 @@ def train(
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         ema.update(module, step)
-        sums = {k: sums.get(k, 0.0) + v.item() for k, v in losses.items()}
+        for name, value in losses.items():  # not every step has every term
+            sums[name] = sums.get(name, 0.0) + value.item()
         count += 1
         out_of_time = run.minutes > 0 and any_process(time.monotonic() - started > run.minutes * 60)
         due = (step + 1) % run.save_every == 0 or step + 1 == run.steps or out_of_time
