@@ -1,6 +1,6 @@
 """A portrait made ready: cropped square round the face, its landmarks, and the mouth region the model works in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -44,7 +44,8 @@ def prepare_portrait(
     """Find the face (or take `face_box`: x0, y0, x1, y1 in pixels), crop, edit expression, cut out the mouth region.
 
     image: (3, H, W) in [-1, 1]. size: pixels of the square output, 64 to 1024, a multiple of 2 as video wants it.
-    close_mouth: an open mouth is closed first, since the voice shall move it. Raises FaceNotFoundError, ValueError.
+    close_mouth: an open mouth is closed first, and the expression's jaw is left out, since the voice shall move it.
+    Raises FaceNotFoundError, ValueError.
     """
     if image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"portrait has shape {tuple(image.shape)}, expected (3, height, width)")
@@ -55,6 +56,8 @@ def prepare_portrait(
     if close_mouth and face_box is None and mouth_opening(landmarks) > OPEN_MOUTH:
         cropped, landmarks = neutralise(cropped, landmarks)
     if expression is not None:
+        # The voice opens the mouth: an opened one in the reference would show between the lips when they close.
+        expression = replace(expression, jaw=0.0) if close_mouth else expression
         cropped, landmarks = edit_expression(cropped, landmarks, expression)
     transform = mouth_region(landmarks)
     region = sample_region(cropped, transform, region_size)
