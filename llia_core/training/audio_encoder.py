@@ -42,7 +42,7 @@ def cut(utterance: Utterance, start: int, frames: int) -> tuple[np.ndarray, np.n
     """Frames [start, start + frames) of an utterance in endless silence: samples and articulation."""
     samples = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
     track = np.zeros((frames, utterance.articulation.shape[1]), np.float32)
-    track[:, 3] = 0.1  # lips at rest, as VISEMES["sil"]
+    track[:] = REST
     low, high = max(start, 0), min(start + frames, len(utterance.articulation))
     if low < high:
         piece = utterance.samples[low * SAMPLES_PER_FRAME : high * SAMPLES_PER_FRAME]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..audio import SAMPLES_PER_FRAME
+from ..session import FUTURE, PAST
 from ..speech import SpeechConfig
 
-PAST, FUTURE = 2, 2  # frames that the audio window reaches before and after a frame, as in Hallo v1
 SHARD = 32  # clips a file
 
 

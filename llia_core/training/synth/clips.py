@@ -11,7 +11,7 @@ from ...face import FaceLandmarker, mouth_region
 from ...masks import region_masks
 from ...speech import SpeechConfig, tiny_speech_config
 from ...states import IDLE, LISTENING, SPEAKING
-from ..audio_encoder import SpeechPool, cut
+from ..audio_encoder import REST, SpeechPool, cut
 from ..clips import FUTURE, PAST, SHARD, Clip, audio_span, save_shard
 from .portrait import ANIMATION, Identities, lip_points, render, sample_identities
 from .speech import silence
@@ -101,8 +101,7 @@ def _speech(pool: SpeechPool, config: SpeechConfig, rng, frames: int) -> tuple[n
     else:
         samples, track = pool.window(rng, total)
     if label == LISTENING:  # somebody else is heard
-        track = np.zeros_like(track)
-        track[:, 3] = 0.1
+        track = np.tile(np.array(REST, np.float32), (len(track), 1))
     return samples[: total * SAMPLES_PER_FRAME], track[before - PAST : before + frames + FUTURE], label
 
 
