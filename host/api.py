@@ -15,10 +15,11 @@ from .validation import PromptError, validate_prompt
 
 log = logging.getLogger(__name__)
 COMFYUI_VERSION = "0.8.0"  # whose addresses these are
+LARGEST_PAGE = 200  # entries
 
 
 def routes(server: PromptServer, pack: Pack) -> list[web.RouteDef]:
-    return [*_prompt_routes(server, pack), *_queue_routes(server), *_info_routes(pack), *_settings_routes()]
+    return [*_Prompts(server, pack).routes(), *_Queue(server).routes(), *_info_routes(), *_settings_routes()]
 
 
 async def _json(request: web.Request) -> dict:
@@ -31,112 +32,131 @@ async def _json(request: web.Request) -> dict:
     return body
 
 
-def _prompt_routes(server: PromptServer, pack: Pack) -> list[web.RouteDef]:
-    queue = server.prompt_queue
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isdigit():
+        raise web.HTTPBadRequest(text=f"{name}={text!r}; expected a whole number")
+    return int(text)
 
-    async def get_prompt(request: web.Request) -> web.Response:
-        return web.json_response(server.get_queue_info())
 
-    async def post_prompt(request: web.Request) -> web.Response:
+class _Prompts:
+    """What can be queued, and queueing it."""
+
+    def __init__(self, server: PromptServer, pack: Pack):
+        self.server, self.pack = server, pack
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/prompt", self.get_prompt),
+            web.post("/prompt", self.post_prompt),
+            web.get("/object_info", self.object_info),
+            web.get("/object_info/{node}", self.object_info),
+        ]
+
+    async def get_prompt(self, request: web.Request) -> web.Response:
+        return web.json_response(self.server.get_queue_info())
+
+    async def post_prompt(self, request: web.Request) -> web.Response:
         body = await _json(request)
+        prompt = body.get("prompt")
         try:
-            if not isinstance(prompt := body.get("prompt"), dict):
+            if not isinstance(prompt, dict):
                 error = {"type": "no_prompt", "message": "No prompt provided", "details": "", "extra_info": {}}
                 raise PromptError(error)
-            targets, node_errors = validate_prompt(prompt, pack.nodes, body.get("partial_execution_targets"))
+            targets, node_errors = validate_prompt(prompt, self.pack.nodes, body.get("partial_execution_targets"))
         except PromptError as error:
             log.warning("Invalid prompt: %s", error)
             return web.json_response({"error": error.error, "node_errors": error.node_errors}, status=400)
+        job = self._job(body, prompt, targets)
+        self.server.prompt_queue.put(job)
+        return web.json_response({"prompt_id": job.id, "number": job.number, "node_errors": node_errors})
+
+    def _job(self, body: dict, prompt: dict, targets: list[str]) -> Job:
         extra = {**(body.get("extra_data") or {}), "create_time": int(time.time() * 1000)}
         if "client_id" in body:
             extra["client_id"] = body["client_id"]
-        number = float(body["number"]) if "number" in body else queue.number(front=bool(body.get("front")))
-        job = Job(number, prompt, extra, targets)
+        number = self.server.prompt_queue.number(front=bool(body.get("front")))
+        job = Job(float(body.get("number", number)), prompt, extra, targets)
         if "prompt_id" in body:
             job.id = str(body["prompt_id"])
-        queue.put(job)
-        return web.json_response({"prompt_id": job.id, "number": number, "node_errors": node_errors})
+        return job
 
-    async def object_info(request: web.Request) -> web.Response:
+    async def object_info(self, request: web.Request) -> web.Response:
         name = request.match_info.get("node")
-        names = pack.nodes if name is None else {name} & pack.nodes.keys()
-        return web.json_response({n: pack.info(n) for n in names})
-
-    return [
-        web.get("/prompt", get_prompt),
-        web.post("/prompt", post_prompt),
-        web.get("/object_info", object_info),
-        web.get("/object_info/{node}", object_info),
-    ]
+        names = self.pack.nodes if name is None else {name} & self.pack.nodes.keys()
+        return web.json_response({n: self.pack.info(n) for n in names})
 
 
-def _queue_routes(server: PromptServer) -> list[web.RouteDef]:
-    queue = server.prompt_queue
+class _Queue:
+    """What waits, runs and ran."""
 
-    async def get_queue(request: web.Request) -> web.Response:
-        running, waiting, _ = queue.snapshot()
-        running_items = [running.as_queue_item()] if running else []
+    def __init__(self, server: PromptServer):
+        self.queue = server.prompt_queue
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/queue", self.get_queue),
+            web.post("/queue", self.post_queue),
+            web.get("/history", self.get_history),
+            web.get("/history/{id}", self.get_history),
+            web.post("/history", self.post_history),
+            web.post("/interrupt", self.interrupt),
+            web.post("/free", self.free),
+            web.get("/jobs", self.get_jobs),
+            web.get("/jobs/{id}", self.get_job),
+        ]
+
+    async def get_queue(self, request: web.Request) -> web.Response:
+        running, waiting, _ = self.queue.snapshot()
         return web.json_response(
-            {"queue_running": running_items, "queue_pending": [j.as_queue_item() for j in waiting]}
+            {
+                "queue_running": [running.as_queue_item()] if running else [],
+                "queue_pending": [job.as_queue_item() for job in waiting],
+            }
         )
 
-    async def post_queue(request: web.Request) -> web.Response:
+    async def post_queue(self, request: web.Request) -> web.Response:
         body = await _json(request)
-        queue.remove_waiting(None if body.get("clear") else body.get("delete", []))
+        self.queue.remove_waiting(None if body.get("clear") else body.get("delete", []))
         return web.Response()
 
-    async def get_history(request: web.Request) -> web.Response:
-        wanted, most = request.match_info.get("id"), int(request.query.get("max_items", 200))
-        done = queue.snapshot()[2][-most:]
-        return web.json_response({j.id: j.as_history() for j in done if wanted in (None, j.id)})
+    async def get_history(self, request: web.Request) -> web.Response:
+        wanted, most = request.match_info.get("id"), _number(request, "max_items", LARGEST_PAGE)
+        done = self.queue.snapshot()[2][-most:]
+        return web.json_response({job.id: job.as_history() for job in done if wanted in (None, job.id)})
 
-    async def post_history(request: web.Request) -> web.Response:
+    async def post_history(self, request: web.Request) -> web.Response:
         body = await _json(request)
-        queue.remove_done(None if body.get("clear") else body.get("delete", []))
+        self.queue.remove_done(None if body.get("clear") else body.get("delete", []))
         return web.Response()
 
-    async def interrupt(request: web.Request) -> web.Response:
+    async def interrupt(self, request: web.Request) -> web.Response:
         body = await _json(request) if request.can_read_body else {}
-        queue.interrupt(body.get("prompt_id"))
+        self.queue.interrupt(body.get("prompt_id"))
         return web.Response()
 
-    async def free(request: web.Request) -> web.Response:
+    async def free(self, request: web.Request) -> web.Response:
         if (await _json(request)).get("free_memory"):
-            queue.forget_results()
+            self.queue.forget_results()
         return web.Response()
 
-    return [
-        web.get("/queue", get_queue),
-        web.post("/queue", post_queue),
-        web.get("/history", get_history),
-        web.get("/history/{id}", get_history),
-        web.post("/history", post_history),
-        web.post("/interrupt", interrupt),
-        web.post("/free", free),
-        *_job_routes(queue),
-    ]
-
-
-def _job_routes(queue) -> list[web.RouteDef]:
-    async def get_jobs(request: web.Request) -> web.Response:
+    async def get_jobs(self, request: web.Request) -> web.Response:
         states = request.query.get("status", "pending,in_progress,completed,failed").split(",")
-        entries = [e for e in describe_all(queue) if e["status"] in states]
-        offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", 200))
+        offset, limit = _number(request, "offset", 0), _number(request, "limit", LARGEST_PAGE)
+        entries = [entry for entry in describe_all(self.queue) if entry["status"] in states]
         page = entries[offset : offset + limit]
         more = offset + len(page) < len(entries)
         pagination = {"offset": offset, "limit": limit, "total": len(entries), "has_more": more}
         return web.json_response({"jobs": page, "pagination": pagination})
 
-    async def get_job(request: web.Request) -> web.Response:
-        for entry in describe_all(queue, full=True):
+    async def get_job(self, request: web.Request) -> web.Response:
+        for entry in describe_all(self.queue, full=True):
             if entry["id"] == request.match_info["id"]:
                 return web.json_response(entry)
         return web.json_response({"error": "Job not found"}, status=404)
 
-    return [web.get("/jobs", get_jobs), web.get("/jobs/{id}", get_job)]
 
-
-def _info_routes(pack: Pack) -> list[web.RouteDef]:
+def _info_routes() -> list[web.RouteDef]:
     def answer(value):
         async def handler(request: web.Request) -> web.Response:
             return web.json_response(value() if callable(value) else value)
@@ -178,13 +198,12 @@ def _system_stats() -> dict:
 
 def _settings_routes() -> list[web.RouteDef]:
     def read() -> dict:
-        file = user_folder() / "comfy.settings.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return json.loads((user_folder() / "comfy.settings.json").read_text(encoding="utf-8"))
 
     def write(changes: dict) -> web.Response:
         file = user_folder() / "comfy.settings.json"
         part = file.with_suffix(".part")
-        part.write_text(json.dumps(read() | changes, indent=4))
+        part.write_text(json.dumps(read() | changes, indent=4), encoding="utf-8")
         part.replace(file)
         return web.Response()
 
