@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from ..llia_core.states import STATE_NAMES
-from .live_wire import Spool, Viewer, addressed, encode_frames
+from ..llia_core.stream import Chunk
+from .live_wire import Spool, Viewer, addressed, encode_chunk
 
 STATUS_S = 0.25  # between two status messages, at least
 KEPT_STREAMS, KEPT_S = 8, 3600.0  # ended streams kept for scrubbing, at most so many and so long
@@ -50,12 +51,11 @@ class LiveStream:
     def removed(self) -> bool:
         return self.state == "removed"
 
-    def add(self, start: int, frames, labels: list[int], sound) -> None:
-        """Encode and spool a chunk (see encode_frames), then tell the viewers."""
-        rate, fps = self.info["sample_rate"], self.info["fps"]
-        for record in encode_frames(start, frames, labels, sound, rate, fps, time.time()):
+    def add(self, chunk: Chunk) -> None:
+        """Encode and spool a chunk, then tell the viewers."""
+        for record in encode_chunk(chunk, self.info["sample_rate"], self.info["fps"], time.time()):
             self.spool.append(record)
-        self.made = start + len(frames)
+        self.made = chunk.start + len(chunk.frames)
         self.seconds = time.monotonic() - self.started
         self._tell()
 

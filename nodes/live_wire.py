@@ -12,6 +12,8 @@ import threading
 from array import array
 from collections import deque
 
+from ..llia_core.stream import Chunk
+
 # kind, turn (the viewer's seek it answers, modulo 256), state label, frame, Unix time when made, bytes that follow
 PACKET = struct.Struct("<BBBxIdI")
 PICTURE, SOUND = 1, 2  # JPEG; interleaved signed 16-bit samples of one frame
@@ -59,16 +61,17 @@ def encode_picture(frame) -> bytes:
     return data.getvalue()
 
 
-def encode_frames(start: int, frames, labels: list[int], sound, rate: int, fps: int, made: float) -> list[bytes]:
-    """Records of uint8 frames (n, H, W, 3) from frame `start` on: each its sound packet, then its picture packet.
+def encode_chunk(chunk: Chunk, rate: int, fps: int, made: float) -> list[bytes]:
+    """A record a frame: its sound packet, then its picture packet. made: Unix time.
 
-    sound: (C, m) float at `rate`; frame k's begins at sample round(k * rate / fps), the last frame has the rest.
+    Frame k's sound begins at sample round(k * rate / fps) of the stream; the last frame has the rest of the chunk's.
     """
-    pcm = (sound.clamp(-1, 1) * 32767).round().short().T.contiguous().cpu().numpy()
+    start = chunk.start
+    pcm = (chunk.sound.clamp(-1, 1) * 32767).round().short().T.contiguous().cpu().numpy()
     first = round(start * rate / fps)
-    cuts = [round((start + i) * rate / fps) - first for i in range(len(frames))] + [len(pcm)]
+    cuts = [round((start + i) * rate / fps) - first for i in range(len(chunk.frames))] + [len(pcm)]
     records = []
-    for i, (frame, label) in enumerate(zip(frames.cpu().numpy(), labels, strict=True)):
+    for i, (frame, label) in enumerate(zip(chunk.frames.cpu().numpy(), chunk.labels, strict=True)):
         packets = ((SOUND, pcm[cuts[i] : cuts[i + 1]].tobytes()), (PICTURE, encode_picture(frame)))
         head = (0, label, start + i, made)
         records.append(b"".join(PACKET.pack(kind, *head, len(data)) + data for kind, data in packets))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 
 def read_stream(stream) -> Iterator:
     """The stream's chunks. Raises ComfyUI's InterruptProcessingException soon after the user cancelled."""
@@ -18,13 +16,3 @@ def read_stream(stream) -> Iterator:
         yield chunk
         bar.update_absolute(chunk.start + len(chunk.frames), stream.frames)
         throw_exception_if_processing_interrupted()
-
-
-def playable_channels(stream) -> int:
-    """1 or 2, which is what video files and the player take."""
-    return min(2, stream.channels)
-
-
-def playable_sound(sound: Tensor) -> Tensor:
-    """(C, n) -> the same, or of more than two channels the mean on both of two."""
-    return sound if sound.shape[0] <= 2 else sound.mean(0, keepdim=True).expand(2, -1)

@@ -9,7 +9,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy_api.latest import io, ui
 
 from ..llia_core.video import VideoWriter
-from .read_stream import playable_channels, playable_sound, read_stream
+from .read_stream import read_stream
 from .types import LliaStream
 
 
@@ -43,10 +43,10 @@ class SaveStream(io.ComfyNode):
         )
         file = f"{name}_{counter:05}_.mp4"
         path = Path(folder) / file
-        with VideoWriter(path, stream.size, stream.size, stream.sample_rate, playable_channels(stream)) as writer:
+        with VideoWriter(path, stream.size, stream.size, stream.sample_rate, stream.channels) as writer:
             try:
                 for chunk in read_stream(stream):
-                    writer.write_audio(playable_sound(chunk.sound))
+                    writer.write_audio(chunk.sound)
                     writer.write(chunk.frames)
             except InterruptProcessingException:
                 writer.close()  # hours may have gone into what is there

@@ -12,7 +12,7 @@ from server import PromptServer
 
 from ..llia_core.video import VideoWriter
 from .live import STREAMS, LiveStream
-from .read_stream import playable_channels, playable_sound, read_stream
+from .read_stream import read_stream
 from .types import LliaStream
 
 
@@ -49,7 +49,7 @@ class StreamingPreview(io.ComfyNode):
         path = Path(folder) / f"{name}_{counter:05}_.mp4"
         live = _announce(stream, cls.hidden.unique_id, cls.hidden.extra_pnginfo)
         try:
-            images, sound = _play(stream, path, live, collect_images)
+            images = _play(stream, path, live, collect_images)
         except InterruptProcessingException:
             _end(live, "cancelled")
             raise
@@ -57,7 +57,7 @@ class StreamingPreview(io.ComfyNode):
             _end(live, "error", str(error))
             raise
         _end(live, "done")
-        audio = {"waveform": sound[None], "sample_rate": stream.sample_rate}
+        audio = {"waveform": stream.speech.sound(0, stream.frames)[None], "sample_rate": stream.sample_rate}
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), images, audio)
 
 
@@ -74,28 +74,26 @@ def _announce(stream, node: str, pnginfo: dict | None) -> LiveStream | None:
         "width": stream.size,
         "height": stream.size,
         "sample_rate": stream.sample_rate,
-        "channels": playable_channels(stream),
+        "channels": stream.channels,
     }
     live = STREAMS.open(info, server.client_id, folder_paths.get_temp_directory())
     server.send_sync("llia.stream", live.info, server.client_id)
     return live
 
 
-def _play(stream, path: Path, live: LiveStream | None, collect: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample all: to the browser first, then to the file. Returns images (n, S, S, 3) in [0, 1] and sound (C, m)."""
-    images, sound = [], []
-    with VideoWriter(path, stream.size, stream.size, stream.sample_rate, playable_channels(stream)) as writer:
+def _play(stream, path: Path, live: LiveStream | None, collect: bool) -> torch.Tensor:
+    """Sample all: to the browser first, then to the file. Returns images (n, S, S, 3) in [0, 1]."""
+    images = []
+    with VideoWriter(path, stream.size, stream.size, stream.sample_rate, stream.channels) as writer:
         for chunk in read_stream(stream):
-            heard = playable_sound(chunk.sound)
             if live is not None:
-                live.add(chunk.start, chunk.frames, chunk.labels, heard)
-            writer.write_audio(heard)
+                live.add(chunk)
+            writer.write_audio(chunk.sound)
             writer.write(chunk.frames)
             if not collect:
                 images.clear()
             images.append(chunk.frames if collect else chunk.frames[-1:])
-            sound.append(chunk.sound)
-    return torch.cat(images).float().div_(255), torch.cat(sound, dim=1)
+    return torch.cat(images).float().div_(255)
 
 
 def _end(live: LiveStream | None, state: str, message: str = "") -> None:
