@@ -64,5 +64,4 @@ async def _node_list(module: ModuleType) -> list[type[ComfyNode]]:
     extension = module.comfy_entrypoint()
     if asyncio.iscoroutine(extension):
         extension = await extension
-    await extension.on_load()
     return await extension.get_node_list()

@@ -12,9 +12,7 @@ UI = ui
 class ComfyExtension(ABC):
     """A pack of nodes: the entry point returns one."""
 
-    async def on_load(self) -> None:
-        """Called once, before get_node_list."""
-        return None
+    # Newer versions of ComfyUI also call on_load; those up to 0.8 never do, so neither does this host.
 
     @abstractmethod
     async def get_node_list(self) -> list[type[io.ComfyNode]]: ...
