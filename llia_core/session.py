@@ -57,7 +57,7 @@ class Session:
     steps: 1 to 8 denoising steps a frame. seed: noise and behaviour. behaviour: 0 still, 1 natural. timeline: labels
     that are known; elsewhere they are heard. first, largest: frames of the first and of the longest chunk. carry: the
     temporal layers remember the chunk before; without, every chunk begins anew. should_stop() is asked before every
-    chunk, and if true no more frames come. encoder, labels: what reads the sound, if it was read already (see stream.py).
+    chunk, and if true no more frames come. encoder, labels: for sound that was read already (see stream.py).
     """
 
     def __init__(
@@ -173,6 +173,8 @@ class Session:
     def denoise(self, clip: Clip) -> Prediction:
         """The clip's latents and flow; clips must come in their order, each once."""
         model, count = self.model, len(clip.labels)
+        if not self.carry:
+            self.state.motion = [[] for _ in self.timesteps]
         audio = model.project_audio(clip.windows.to(self.device, self.dtype))
         states = torch.tensor([clip.labels], device=self.device)
         last: list[Prediction] = []
