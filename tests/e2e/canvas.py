@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,14 @@ class Canvas:
             [node_type, widget, value],
         )
 
+    def prompt(self) -> dict:
+        """What Run would send: {id: {"class_type", "inputs"}}, subgraphs flattened."""
+        prompt = self.page.evaluate("async () => (await app.graphToPrompt()).output")
+        return {i: {"class_type": n["class_type"], "inputs": n["inputs"]} for i, n in prompt.items()}
+
+    def type_of(self, node_id: str) -> str:
+        return self.prompt()[node_id]["class_type"]
+
     def queue(self) -> str:
         """Presses Run; the prompt's id."""
         with self.page.expect_response(lambda r: r.url.endswith("/prompt") and r.request.method == "POST") as answer:
@@ -152,6 +160,11 @@ class Canvas:
     def data(self, element: Locator) -> dict[str, str]:
         """The element's data attributes: data-frames-shown as "framesShown"."""
         return element.evaluate("element => ({...element.dataset})")
+
+    def file(self, result: dict) -> bytes:
+        """A file that a node has shown: {"filename", "subfolder", "type"}."""
+        with urllib.request.urlopen(f"{self.server}view?{urllib.parse.urlencode(result)}", timeout=60) as answer:
+            return answer.read()
 
     def screenshot(self, name: str) -> Path:
         PICTURES.mkdir(parents=True, exist_ok=True)
