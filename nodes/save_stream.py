@@ -10,16 +10,15 @@ from comfy_api.latest import io, ui
 
 from ..llia_core.video import VideoWriter
 from .read_stream import read_stream
-from .types import LliaStream
+from .types import LliaStream, llia_schema
 
 
 class SaveStream(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return llia_schema(
             node_id="LLIA_SaveStream",
             display_name="LLIA Save Stream",
-            category="LLIA",
             description="Samples a stream into an mp4 file in the output folder. Each chunk is written as soon as it "
             "is made, so hours of video need no more memory than a second. Cancel keeps what was made until then.",
             search_aliases=["save video", "export", "mp4", "record", "long video"],

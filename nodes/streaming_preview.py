@@ -13,16 +13,15 @@ from server import PromptServer
 from ..llia_core.video import VideoWriter
 from .live import STREAMS, LiveStream
 from .read_stream import read_stream
-from .types import LliaStream
+from .types import LliaStream, audio_from_sound, image_from_frames, llia_schema
 
 
 class StreamingPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return llia_schema(
             node_id="LLIA_StreamingPreview",
             display_name="LLIA Streaming Preview",
-            category="LLIA",
             description="Samples a stream and plays it right here, picture and sound, while it is being made.",
             search_aliases=["preview video", "live", "player", "play", "watch", "talking head", "avatar"],
             inputs=[
@@ -57,7 +56,7 @@ class StreamingPreview(io.ComfyNode):
             _end(live, "error", str(error))
             raise
         _end(live, "done")
-        audio = {"waveform": stream.speech.sound(0, stream.frames)[None], "sample_rate": stream.sample_rate}
+        audio = audio_from_sound(stream.speech.sound(0, stream.frames), stream.sample_rate)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), images, audio)
 
 
@@ -93,7 +92,7 @@ def _play(stream, path: Path, live: LiveStream | None, collect: bool) -> torch.T
             if not collect:
                 images.clear()
             images.append(chunk.frames if collect else chunk.frames[-1:])
-    return torch.cat(images).float().div_(255)
+    return image_from_frames(torch.cat(images))
 
 
 def _end(live: LiveStream | None, state: str, message: str = "") -> None:

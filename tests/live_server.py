@@ -1,8 +1,9 @@
-"""nodes/live.py on a small web server of its own, fed by hand: for tests of the wire and of the player without ComfyUI."""
+"""nodes/live.py on a small web server of its own, fed by hand: for tests of wire and player without ComfyUI."""
 
 import asyncio
 import importlib
 import math
+import struct
 import sys
 import threading
 import types
@@ -39,6 +40,18 @@ def make_chunk(start: int, count: int, size: int = SIZE, rate: int = RATE, flash
     grey = [255 if frame % flash_every == 0 else frame % 64 for frame in range(start, start + count)]
     frames = torch.tensor(grey, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, size, size, 3).contiguous()
     return Chunk(start, frames, [frame // 25 % 3 for frame in range(start, start + count)], sound)
+
+
+def packets(message: bytes) -> list[tuple]:
+    """(kind, turn, label, frame, made, data) of each packet in a message, read independently of the writing code."""
+    found, at, header = [], 0, struct.Struct("<BBBxIdI")
+    while at < len(message):
+        *head, length = header.unpack_from(message, at)
+        at += header.size
+        found.append((*head, message[at : at + length]))
+        at += length
+    assert at == len(message)
+    return found
 
 
 def info(frames: int, size: int = SIZE, rate: int = RATE, node: str = "1", **more) -> dict:

@@ -1,4 +1,4 @@
-// What is received, when it is shown, and what the server is told. No DOM but the canvas; stream_view.js has the controls.
+// What is received, when it is shown, what the server is told. stream_view.js has the controls.
 
 import { PictureStock } from './stream_pictures.js'
 import { Connection } from './stream_protocol.js'
@@ -15,7 +15,7 @@ const OFFSETS = 50 // pictures over which the distance of picture and sound is a
 
 /**
  * Plays one stream on one canvas.
- * view: {canvas, frameRequest(callback), hidden, changed()}; changed() is called whenever something to be displayed differs.
+ * view: {canvas, frameRequest(callback), hidden, changed()}; changed() is called whenever the display is to be renewed.
  */
 export class StreamPlayer {
   constructor(view) {

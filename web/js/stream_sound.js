@@ -1,4 +1,4 @@
-// Sound and the clock that pictures follow. Where sound may not play (no click on the page yet), the clock goes on without it.
+// Sound, and the clock that pictures follow. Where sound may not play (no click yet), the clock goes on alone.
 
 import { channelOf } from './stream_protocol.js'
 

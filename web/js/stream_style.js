@@ -1,4 +1,4 @@
-// The look of the player. A <style> element rather than a file, as it moves into the pop-out window with the player.
+// The look of the player: text rather than a file, as it moves into the pop-out window with the player.
 
 export const STYLE = `
 :host { display: block; position: relative; width: 100%; height: 100%; min-height: 200px; }
@@ -15,21 +15,23 @@ export const STYLE = `
 .away[hidden] { display: none; }
 .screen { position: relative; flex: 1; min-height: 0; cursor: pointer; }
 canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-.empty { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center; justify-content: center;
-  gap: 10px; color: #6d727c; text-align: center; padding: 12px; pointer-events: none; }
+.empty { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center;
+  justify-content: center; gap: 10px; color: #6d727c; text-align: center; padding: 12px; pointer-events: none; }
 .empty svg { width: 44px; height: 44px; opacity: .7; }
 .chips { position: absolute; inset: 8px 8px auto; display: flex; justify-content: space-between; align-items: flex-start;
   gap: 6px; pointer-events: none; }
 .chip { display: flex; align-items: center; gap: 6px; min-height: 20px; padding: 3px 8px; border-radius: 10px;
-  background: rgb(10 11 14 / .66); backdrop-filter: blur(6px); white-space: nowrap; font-variant-numeric: tabular-nums; }
+  background: rgb(10 11 14 / .74); white-space: nowrap; font-variant-numeric: tabular-nums; }
 .chip:empty, [hidden] { display: none !important; }
-.stats { color: #c3c7ce; overflow: hidden; text-overflow: ellipsis; }
+.stats { display: block; line-height: 14px; color: #c3c7ce; overflow: hidden; text-overflow: ellipsis; }
+.state { flex: none; }
 .dot { width: 7px; height: 7px; border-radius: 50%; background: var(--accent); transition: background .2s; }
 .middle { position: absolute; inset: 0; margin: auto; width: 52px; height: 52px; border-radius: 50%; display: flex;
-  align-items: center; justify-content: center; background: rgb(10 11 14 / .6); backdrop-filter: blur(6px);
+  align-items: center; justify-content: center; background: rgb(10 11 14 / .6);
   pointer-events: none; }
+.screen:not(:hover) .middle:not(.waiting) { display: none; }
 .middle svg { width: 22px; height: 22px; }
-.waiting { background: none; backdrop-filter: none; border: 2px solid rgb(255 255 255 / .16); border-top-color: var(--ink);
+.waiting { background: none; border: 2px solid rgb(255 255 255 / .16); border-top-color: var(--ink);
   width: 30px; height: 30px; animation: turn 1s linear infinite; }
 .waiting svg { display: none; }
 @keyframes turn { to { transform: rotate(1turn); } }
@@ -47,25 +49,26 @@ svg { width: 16px; height: 16px; fill: none; stroke: currentColor; stroke-width:
 svg.solid { fill: currentColor; stroke: none; }
 .time { color: var(--faint); font-variant-numeric: tabular-nums; padding: 0 4px; white-space: nowrap; }
 .time b { color: var(--ink); font-weight: 500; }
-input { --played: 0%; --made: 0%; appearance: none; flex: 1; min-width: 40px; height: 20px; margin: 0 4px; cursor: pointer;
-  border-radius: 4px; background: linear-gradient(to right, var(--accent) var(--played), #4a4e57 var(--played) var(--made),
+input { --played: 0%; --made: 0%; appearance: none; flex: 1; min-width: 40px; height: 20px; margin: 0 4px;
+  cursor: pointer; border-radius: 4px; background: linear-gradient(to right, var(--accent) var(--played), #4a4e57 var(--played) var(--made),
   var(--line) var(--made)) center / 100% 3px no-repeat; }
 input::-webkit-slider-thumb { appearance: none; width: 9px; height: 9px; border-radius: 50%; background: var(--ink); }
 input::-moz-range-thumb { width: 9px; height: 9px; border: 0; border-radius: 50%; background: var(--ink); }
-@container (max-width: 250px) { .time span, .stats .more { display: none; } }
+@container (max-width: 250px) { .time span { display: none; } }
 @container (max-width: 190px) { .stats, .time { display: none; } }
 @media (prefers-reduced-motion: reduce) { .waiting { animation-duration: 4s; } }
 `
 
 const shape = (paths, kind = '') => `<svg viewBox="0 0 24 24" class="${kind}" aria-hidden="true">${paths}</svg>`
+const solid = (path) => shape(`<path d="${path}"/>`, 'solid')
 const SPEAKER = '<path d="M4 9.5v5h3.5L12 18.5v-13L7.5 9.5z"/>'
 
 export const ICONS = {
-  play: shape('<path d="M8 5.2v13.6c0 .8.9 1.3 1.6.8l10-6.8c.6-.4.6-1.2 0-1.6l-10-6.8c-.7-.5-1.6 0-1.6.8z"/>', 'solid'),
-  pause: shape('<rect x="6.5" y="5" width="4" height="14" rx="1.2"/><rect x="13.5" y="5" width="4" height="14" rx="1.2"/>', 'solid'),
+  play: solid('M8 5.2v13.6c0 .8.9 1.3 1.6.8l10-6.8c.6-.4.6-1.2 0-1.6l-10-6.8c-.7-.5-1.6 0-1.6.8z'),
+  pause: solid('M7 5h3v14H7zM14 5h3v14h-3z'),
   again: shape('<path d="M5 12a7 7 0 1 0 2.2-5.1"/><path d="M4.6 4.2v4h4"/>'),
   loud: shape(`${SPEAKER}<path d="M15.5 9.2a4 4 0 0 1 0 5.6M18 6.8a7.4 7.4 0 0 1 0 10.4"/>`),
   silent: shape(`${SPEAKER}<path d="m16 9.5 5 5m0-5-5 5"/>`),
-  pop: shape('<rect x="3.5" y="5" width="17" height="14" rx="2"/><rect x="12" y="12" width="5.5" height="4" rx="1" fill="currentColor"/>'),
-  face: shape('<circle cx="12" cy="8.6" r="4.1"/><path d="M4.6 20c.7-3.8 3.7-5.8 7.4-5.8s6.700 2 7.400 5.800"/>')
+  pop: shape('<rect x="3.5" y="5" width="17" height="14" rx="2"/><path d="M12 12h5.5v4H12z" fill="currentColor"/>'),
+  face: shape('<circle cx="12" cy="8.6" r="4.1"/><path d="M4.6 20c.7-3.8 3.7-5.8 7.4-5.8s6.7 2 7.4 5.8"/>')
 }

@@ -11,7 +11,10 @@ const MARKUP = `
   <div class="screen">
     <canvas width="1" height="1"></canvas>
     <div class="empty">${ICONS.face}<span>Run the workflow:<br>the avatar speaks here while it is made</span></div>
-    <div class="chips"><div class="chip state" hidden><i class="dot"></i><span></span></div><div class="chip stats" hidden></div></div>
+    <div class="chips">
+      <div class="chip state" hidden><i class="dot"></i><span></span></div>
+      <div class="chip stats" hidden></div>
+    </div>
     <div class="middle" hidden></div>
     <div class="note" hidden></div>
   </div>
@@ -103,12 +106,8 @@ export class StreamView {
     const { run, figures, info } = this.player
     const running = run.state === 'running'
     const left = running && run.left_s !== null ? `${clock(run.left_s)} left` : `${run.made} frames`
-    const first = figures.firstPictureMs === null ? '' : `<span class="more"> &middot; first picture ${seconds(figures.firstPictureMs)}</span>`
-    const html = `<span>${Math.round(run.made_fps)} fps<span class="more"> &middot; ${left}</span>${first}</span>`
-    if (this.parts.stats.dataset.html !== html) {
-      this.parts.stats.dataset.html = html
-      this.parts.stats.innerHTML = html
-    }
+    const first = figures.firstPictureMs === null ? '' : ` \u00b7 first picture ${seconds(figures.firstPictureMs)}`
+    setText(this.parts.stats, `${Math.round(run.made_fps)} fps \u00b7 ${left}${first}`)
     const late = figures.latencyMs === null ? '' : `, latency ${Math.round(figures.latencyMs)} ms`
     this.parts.screen.title =
       `${run.made} of ${info.frames} frames made at ${run.made_fps.toFixed(1)} a second` +
@@ -165,7 +164,9 @@ export class StreamView {
     onClick(pop, () => this.popOut())
     onClick(this.away.querySelector('button'), () => this.comeBack())
     // The canvas behind would move the node, or select it and take the focus.
-    for (const kind of ['pointerdown', 'dblclick', 'keydown']) this.root.addEventListener(kind, (e) => e.stopPropagation())
+    for (const kind of ['pointerdown', 'dblclick', 'keydown']) {
+      this.root.addEventListener(kind, (event) => event.stopPropagation())
+    }
     this.scrubber.addEventListener('input', () => this.scrub())
     this.scrubber.addEventListener('change', () => this.scrubEnd())
   }
