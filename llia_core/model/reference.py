@@ -125,6 +125,16 @@ def build_reference_cache(
     return cache_features(denoiser, features, map_sizes(features, latents.shape[-2:]), rows, project)
 
 
+def motion_features(reference_unet: ReferenceUNet, latents: Tensor, image_tokens: Tensor) -> list[Tensor]:
+    """Maps (1, m, inner, h, w) of motion frames for each spatial block: what ReferenceCache.motion_maps holds.
+
+    latents (1, m, c, h, w), image_tokens (1, t, d).
+    """
+    features, _ = reference_unet(latents[0], image_tokens.expand(latents.shape[1], -1, -1))
+    sizes = map_sizes(features, latents.shape[-2:])
+    return [to_maps(feature, *size)[None] for feature, size in zip(features, sizes, strict=True)]
+
+
 def map_sizes(features: list[Tensor], size: tuple[int, int]) -> list[tuple[int, int]]:
     """(h, w) of each feature (n, positions, inner) of latents of `size` (h, w)."""
     return [_map_size(feature.shape[1], *size) for feature in features]
