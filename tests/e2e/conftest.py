@@ -50,6 +50,8 @@ def browser():
     with sync_playwright() as playwright:
         # Without a system browser Playwright's own is used; it says how to get it where that is missing too.
         arguments = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
+        # As in everybody's browser, and unlike a headless one: no sound before a click.
+        arguments.append("--autoplay-policy=document-user-activation-required")
         chromium = playwright.chromium.launch(executable_path=found, args=arguments)
         yield chromium
         chromium.close()
