@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .audio import FPS, SAMPLE_RATE, frame_count, to_mono_16k
+from .audio import FPS, SAMPLE_RATE, frame_count, to_mono, to_mono_16k
 from .model.avatar import Avatar
 from .portrait import Portrait
 from .session import FUTURE, PAST, Session
@@ -54,10 +54,14 @@ class Speech:
 
 @dataclass(frozen=True)
 class States:
-    """What the person does in each frame. labels: IDLE, LISTENING, SPEAKING a frame; timeline: those that were told."""
+    """What the person does in each frame. labels: IDLE, LISTENING, SPEAKING a frame; timeline: those that were told.
+
+    heard: the other person's voice, (C, N) and Hz, if it shall be heard in the video too.
+    """
 
     labels: tuple[int, ...]
     timeline: Timeline = field(default_factory=Timeline)
+    heard: tuple[Tensor, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,22 @@ class Stream:
         blocks = (samples[i : i + BLOCK] for i in range(0, len(samples), BLOCK))
         for frames in self.open(should_stop).chunks(blocks):
             stop = start + len(frames)
-            yield Chunk(start, frames, list(self.states.labels[start:stop]), self.speech.sound(start, stop))
+            yield Chunk(start, frames, list(self.states.labels[start:stop]), self.sound(start, stop))
             start = stop
+
+    def sound(self, start: int, stop: int) -> Tensor:
+        """(C, m): what is heard in frames [start, stop): the speech, and the other person if the states carry that."""
+        own = self.speech.sound(start, stop)
+        if self._other is None:
+            return own
+        first = _floor_half_up(start * self.sample_rate, FPS)
+        other = self._other[first : first + own.shape[1]]
+        return (own + torch.nn.functional.pad(other, (0, own.shape[1] - len(other)))).clamp(-1, 1)
+
+    @cached_property
+    def _other(self) -> Tensor | None:
+        """The other person's voice, (n,) at the stream's rate."""
+        return None if self.states.heard is None else to_mono(*self.states.heard, self.sample_rate)
 
     def open(self, should_stop: Callable[[], bool] = lambda: False) -> Session:
         """A session set up for this recipe, at its beginning."""

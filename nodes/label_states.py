@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..llia_core.audio import to_mono_16k
@@ -32,6 +34,11 @@ class LabelStates(io.ComfyNode):
                     optional=True,
                     tooltip="The other person's voice, starting together with the avatar's: the avatar listens to it.",
                 ),
+                io.Boolean.Input(
+                    "hear_other",
+                    default=True,
+                    tooltip="The other person's voice is heard in the video too. Off: the avatar's voice alone.",
+                ),
                 io.String.Input(
                     "timeline",
                     default="",
@@ -56,8 +63,10 @@ class LabelStates(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, speech, other=None, timeline="") -> io.NodeOutput:
+    def execute(cls, speech, hear_other=True, other=None, timeline="") -> io.NodeOutput:
         samples = speech.samples if isinstance(speech, Speech) else to_mono_16k(*sound_from_audio(speech))
-        heard = None if other is None else to_mono_16k(*sound_from_audio(other))
-        states = label_states(samples, heard, parse_timeline(timeline or ""))
-        return io.NodeOutput(states, image_from_frames(draw_states(states.labels, samples, heard)[None]))
+        theirs = None if other is None else sound_from_audio(other)
+        theirs_16k = None if theirs is None else to_mono_16k(*theirs)
+        states = label_states(samples, theirs_16k, parse_timeline(timeline or ""))
+        strip = draw_states(states.labels, samples, theirs_16k)
+        return io.NodeOutput(replace(states, heard=theirs if hear_other else None), image_from_frames(strip[None]))

@@ -146,6 +146,18 @@ def test_states_are_heard_and_told():
     assert len(label_states(avatar, visitor[:SAMPLE_RATE]).labels) == len(heard.labels)  # a shorter one is padded
 
 
+def test_the_other_person_is_heard_if_wanted(stream):
+    other = 0.05 * torch.sin(2 * torch.pi * 300 * torch.arange(48000) / 48000)[None].expand(2, -1)  # 1 of 1.6 s
+    both = replace(stream, states=replace(stream.states, heard=(other, 48000)))
+    alone = torch.cat([chunk.sound for chunk in stream.chunks()], dim=1)
+    mixed = torch.cat([chunk.sound for chunk in both.chunks()], dim=1)
+    assert mixed.shape == alone.shape
+    added, rate = (mixed - alone)[0], stream.sample_rate
+    expected = 0.05 * torch.sin(2 * torch.pi * 300 * torch.arange(rate) / rate)
+    assert (added[200 : rate - 200] - expected[200:-200]).abs().max() < 2e-3
+    assert added[rate + 200 :].abs().max() < 1e-6
+
+
 def test_parts_that_do_not_fit_are_refused(stream, model, portrait):
     short = label_states(torch.zeros(SAMPLE_RATE))
     with pytest.raises(ValueError, match="25 frames, but the speech has 40"):
