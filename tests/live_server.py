@@ -69,18 +69,22 @@ def info(frames: int, size: int = SIZE, rate: int = RATE, node: str = "1", **mor
 
 
 class LiveServer:
-    """The routes of nodes/live.py on a free port of this machine, and `files` as static pages under /web/."""
+    """The routes of nodes/live.py on a free port of this machine; with `page` (HTML) that too, and /web/ beside it."""
 
-    def __init__(self, files: Path | None = None) -> None:
+    def __init__(self, page: str | None = None) -> None:
         self.live = load("live")
         self.loop = asyncio.new_event_loop()
-        self.app = web.Application()
+        self.app, self.page = web.Application(), page
         routes = web.RouteTableDef()
         self.live.register_routes(routes)
         self.app.add_routes(routes)
-        if files is not None:
-            self.app.router.add_static("/web", files)
+        if page is not None:
+            self.app.router.add_static("/web", ROOT / "web")
+            self.app.router.add_get("/", self._page)
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.page, content_type="text/html")
 
     def __enter__(self) -> "LiveServer":
         self.thread.start()
