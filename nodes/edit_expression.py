@@ -46,7 +46,8 @@ class EditExpression(io.ComfyNode):
                 ),
                 *(_slider(name, *limits) for name, limits in RANGES.items()),
             ],
-            outputs=[io.Image.Output("image", display_name="image", tooltip="The same picture, its face edited.")],
+            outputs=[io.Image.Output("edited", display_name="image", tooltip="The same picture, its face edited.")],
+            is_output_node=True,  # it shows a picture: also when nothing is connected, and when nothing has changed
         )
 
     @classmethod
