@@ -131,7 +131,8 @@ def warp_region(image: Tensor, flow: Tensor) -> Tensor:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     grid = torch.stack((x, y), dim=-1) + fine.permute(0, 2, 3, 1)
     source = image[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1).float()
-    return F.grid_sample(source, grid, padding_mode="border", align_corners=False).unflatten(0, (b, f))
+    warped = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
+    return warped.unflatten(0, (b, f)).to(image.dtype)
 
 
 def output_windows(size: int) -> tuple[Tensor, Tensor]:
