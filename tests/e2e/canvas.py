@@ -17,7 +17,7 @@ ALWAYS = (
     r"/userdata",
     r"user\.css",
     r"api\.comfy\.org|ERR_NAME_NOT_RESOLVED|ERR_INTERNET_DISCONNECTED",
-    r"templates/index",
+    r"templates/index|Error loading core workflow templates",  # a package of its own
 )
 
 
@@ -82,10 +82,20 @@ class Canvas:
         self.request("settings", settings)
         self.page.goto(self.server)
         self.wait_until_ready()
-        templates = self.page.get_by_role("dialog").first
-        templates.wait_for()
-        self.page.keyboard.press("Escape")
-        templates.wait_for(state="detached")
+        self.page.get_by_role("dialog").first.wait_for()
+        self.close_dialog()
+
+    def close_dialog(self) -> None:
+        dialog = self.page.get_by_role("dialog").first
+        cross = dialog.locator(".p-dialog-close-button, button:has(.pi-times)").first
+        deadline = time.monotonic() + 30
+        while dialog.is_visible():  # deaf while it opens
+            assert time.monotonic() < deadline, "a dialog stays open"
+            if cross.is_visible():
+                cross.click()
+            else:  # since version 1.5x
+                dialog.press("Escape")
+            self.page.wait_for_timeout(300)
 
     def wait_until_ready(self) -> None:
         self.page.wait_for_function("window.app?.vueAppReady === true", timeout=60_000)
@@ -95,7 +105,7 @@ class Canvas:
         """Opens one of our workflows as a user does: template browser, our extension, the card."""
         with self.page.expect_response(lambda r: r.url.endswith(f"/{name}.json")):
             self.page.locator(".templates-tab-button").click()
-            self.page.get_by_text(self.extension(), exact=True).click()
+            self.page.get_by_role("dialog").get_by_text(self.extension(), exact=True).click()
             self.page.get_by_test_id(f"template-workflow-{name}").click()
         self.page.get_by_test_id(f"template-workflow-{name}").wait_for(state="detached")
         self.page.wait_for_function("app.graph.nodes.length > 0")

@@ -1,5 +1,10 @@
-"""The page around the canvas: nothing that a user opens asks this server for something it does not have."""
+"""The page around the canvas: nothing that a user opens asks this host for something it does not have."""
 
+import os
+
+import pytest
+
+pytestmark = pytest.mark.skipif("LLIA_E2E_SERVER" in os.environ, reason="tests the embedded host's own page")
 TABS = ("Assets", "Node Library", "Model Library", "Workflows")
 
 

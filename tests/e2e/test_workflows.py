@@ -9,7 +9,6 @@ from .canvas import Canvas
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 NAMES = sorted(file.stem for file in WORKFLOWS.glob("*.json"))
-EXPECTED = {"conversation", "expression", "long_video", "talking_portrait"}
 
 
 def api_prompt(name: str) -> dict:
