@@ -22,6 +22,7 @@ from .layers import (
 from .motion import MotionModule
 
 if TYPE_CHECKING:
+    from .prepared import Prepared
     from .reference import ReferenceCache
 
 
@@ -173,9 +174,12 @@ class UNet(nn.Module):
         blocks = [*self.down_blocks, *([self.mid_block] if self.config.mid_block else []), *self.up_blocks]
         spatial = [attention for block in blocks for attention in block.attentions]
         motion = [module for block in blocks if not block.motion_idle for module in block.motion_modules]
-        for modules in (spatial, motion):
+        audio = [(module, block.level) for block in blocks for module in block.audio_modules]
+        for modules in (spatial, motion, [module for module, _ in audio]):
             for index, module in enumerate(modules):
                 module.index = index
+        for module, level in audio:
+            module.level = level
         self.spatial_count, self.motion_count = len(spatial), len(motion)
 
     def spatial_blocks(self) -> list[SpatialBlock]:
@@ -238,7 +242,7 @@ class Denoiser(UNet):
         self,
         latents: Tensor,
         timesteps: Tensor,
-        audio_tokens: Tensor,
+        audio_tokens: Tensor | None = None,
         reference: "ReferenceCache | None" = None,
         labels: Tensor | None = None,
         audio_pooled: Tensor | None = None,
@@ -247,6 +251,7 @@ class Denoiser(UNet):
         audio_masks: list[Tensor] | None = None,
         motion: list[Tensor] | None = None,
         audio_scale: tuple[float, ...] = (1.0, 1.0, 1.0),
+        prepared: "Prepared | None" = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Predict one clip.
 
@@ -254,17 +259,19 @@ class Denoiser(UNet):
         states.py; audio_pooled (b, f, e); face_feature (b, c0, h, w) from the face locator; image_tokens (b, t, d);
         audio_masks per level (b or 1, 3, positions) in 0..1 for full, face and lip, weighed by audio_scale.
         motion: causal models: what the last call returned, None at the start of a stream; others: maps of motion
-        frames, by default those of `reference`.
+        frames, by default those of `reference`. prepared: the cross-attentions of this clip, see prepared.py; tokens,
+        masks and scale are then not read (batch 1).
         Returns the output (b, f, out, h, w) and the motion to carry on (empty unless causal).
         Raises ValueError on conditions that the config asks for and the call lacks, or on a wrong channel count.
         """
         batch, frames, channels, height, width = latents.shape
-        self._check(channels, image_tokens, audio_masks, motion)
+        self._check(channels, image_tokens, audio_masks, motion, prepared is not None)
         x = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         if motion is None and reference is not None:
             motion = reference.motion_maps
         time = self.embed(timesteps, labels, audio_pooled, batch, frames, x.dtype)
-        context = Context(batch, frames, time, _per_frame(image_tokens, frames), audio_tokens.flatten(0, 1).to(x.dtype))
+        tokens = None if audio_tokens is None else audio_tokens.flatten(0, 1).to(x.dtype)
+        context = Context(batch, frames, time, _per_frame(image_tokens, frames), tokens, prepared=prepared)
         context.audio_masks = audio_masks and [m if len(m) == 1 else _per_frame(m, frames) for m in audio_masks]
         context.audio_scale, context.reference, context.motion = audio_scale, reference, motion
         x = self.conv_in(x)
@@ -275,15 +282,16 @@ class Denoiser(UNet):
         return x.unflatten(0, (batch, frames)), context.new_motion
 
     def _check(
-        self, channels: int, image_tokens: Tensor | None, audio_masks: list[Tensor] | None, motion: list[Tensor] | None
-    ) -> None:
+        self, channels: int, image_tokens: Tensor | None, audio_masks: list[Tensor] | None, motion: list[Tensor] | None,
+        prepared: bool,
+    ) -> None:  # fmt: skip
         config = self.config
         if channels != config.in_channels:
             raise ValueError(f"latents: got {channels} channels, expected {config.in_channels} (b, f, c, h, w)")
-        if config.cross_attention_dim and image_tokens is None:
+        if config.cross_attention_dim and image_tokens is None and not prepared:
             raise ValueError(f"image_tokens: got None, expected (batch, tokens, {config.cross_attention_dim})")
         levels = len(config.block_out_channels)
-        if config.audio_masks and (audio_masks is None or len(audio_masks) != levels):
+        if config.audio_masks and not prepared and (audio_masks is None or len(audio_masks) != levels):
             got = None if audio_masks is None else len(audio_masks)
             raise ValueError(f"audio_masks: got {got}, expected {levels} tensors (b or 1, 3, positions), one per level")
         if motion and len(motion) != self.motion_count:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from .prepared import FoldedAttention, Prepared
     from .reference import ReferenceCache
 
 ATTENTION_NORM_EPS = 1e-6  # GroupNorms of attention, audio and motion modules; all other norms have 1e-5
@@ -33,6 +34,7 @@ class Context:
     motion: list[Tensor] | None = None
     new_motion: list[Tensor] = field(default_factory=list)
     bank: list[Tensor] | None = None  # the ReferenceNet collects its features here
+    prepared: "Prepared | None" = None
     bank_size: int = -1  # once the bank holds so many, nothing more is computed
 
 
@@ -220,7 +222,9 @@ class SpatialBlock(nn.Module):
             if len(context.bank) == context.bank_size:
                 return x
         x = x + self.self_attention(normed, context, index)
-        if hasattr(self, "attn2"):
+        if context.prepared is not None:
+            x = x + context.prepared.image[index](self.norm2(x))
+        elif hasattr(self, "attn2"):
             x = x + self.attn2(self.norm2(x), context.image_tokens)
         return x + self.ff(self.norm3(x))
 
@@ -275,10 +279,15 @@ class MaskedAudioBlock(nn.Module):
         self.norm3 = operations.LayerNorm(dim)
         self.ff = FeedForward(dim, mult, operations)
 
-    def forward(self, x: Tensor, context: Context, masks: Tensor | None) -> Tensor:
-        """x (n, l, dim), masks (n or 1, 3, l) in 0..1."""
+    def forward(
+        self, x: Tensor, context: Context, masks: Tensor | None, folded: "FoldedAttention | None" = None
+    ) -> Tensor:
+        """x (n, l, dim), masks (n or 1, 3, l) in 0..1; `folded` replaces the three cross-attentions."""
         x = x + self.attn1(self.norm1(x))
         normed = self.norm2(x)
+        if folded is not None:
+            x = x + folded(normed)
+            return x + self.ff(self.norm3(x))
         for index, region in enumerate(self.REGIONS):
             part = getattr(self, f"attn2_{index}")(normed, context.audio_tokens) * masks[:, index, :, None].to(x.dtype)
             part = to_tokens(getattr(self, f"zero_conv_{region}")(to_maps(part, part.shape[1], 1)))
@@ -295,6 +304,7 @@ class AudioModule(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         block = MaskedAudioBlock if masked else AudioBlock
+        self.index, self.level = -1, 0  # given by the UNet: order of execution, and which masks fit
         self.norm = operations.GroupNorm(groups, channels, eps=ATTENTION_NORM_EPS)
         self.proj_in = operations.Conv2d(channels, inner, 1)
         self.transformer_blocks = nn.ModuleList([block(inner, heads, audio_dim, mult, operations)])
@@ -305,5 +315,8 @@ class AudioModule(nn.Module):
     def forward(self, x: Tensor, context: Context, level: int) -> Tensor:
         masks = context.audio_masks[level] if context.audio_masks is not None else None
         hidden = to_tokens(self.proj_in(self.norm(x)))
-        hidden = self.transformer_blocks[0](hidden, context, masks)
+        if context.prepared is not None:
+            hidden = self.transformer_blocks[0](hidden, context, masks, context.prepared.audio[self.index])
+        else:
+            hidden = self.transformer_blocks[0](hidden, context, masks)
         return x + self.proj_out(to_maps(hidden, *x.shape[-2:]))

@@ -44,9 +44,10 @@ class TemporalAttention(Attention):
         super().__init__(dim, heads, operations)
         self.pos_encoder = PositionalEncoding(dim, positions)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (n, frames, dim)."""
-        return super().forward(self.pos_encoder(x))
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """x (n, frames, dim) -> (n, frames - first, dim): the frames from `first` on, which see all."""
+        x = self.pos_encoder(x)
+        return super().forward(x[:, first:], x)
 
 
 class CausalAttention(Attention):
@@ -105,10 +106,13 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(dim, mult, operations)
         self.ff_norm = operations.LayerNorm(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (n, frames, dim)."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """x (n, frames, dim) -> (n, frames - first, dim): nothing is computed that only earlier frames would need."""
+        *before, last = zip(self.attention_blocks, self.norms, strict=True)
+        for attention, norm in before:
             x = x + attention(norm(x))
+        attention, norm = last
+        x = x[:, first:] + attention(norm(x), first)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -152,12 +156,13 @@ class TemporalTransformer(nn.Module):
         hidden, carry = self.transformer_blocks[0](hidden, past)
         return x + to_maps(self.proj_out(hidden.flatten(0, 1)), *x.shape[-2:]), carry
 
-    def bidirectional_forward(self, x: Tensor, batch: int) -> Tensor:
-        """x (b * frames, c, h, w), motion frames included."""
+    def bidirectional_forward(self, x: Tensor, batch: int, first: int = 0) -> Tensor:
+        """x (b * frames, c, h, w), motion frames included -> the frames from `first` on of each clip."""
         hidden = self.proj_in(to_tokens(self.norm(x))).unflatten(0, (batch, -1)).transpose(1, 2)  # b, hw, frames, c
         positions = hidden.shape[1]
-        hidden = self.transformer_blocks[0](hidden.flatten(0, 1))
+        hidden = self.transformer_blocks[0](hidden.flatten(0, 1), first)
         hidden = hidden.unflatten(0, (batch, positions)).transpose(1, 2).flatten(0, 1)
+        x = x.unflatten(0, (batch, -1))[:, first:].flatten(0, 1)
         return x + to_maps(self.proj_out(hidden), *x.shape[-2:])
 
 
@@ -180,5 +185,4 @@ class MotionModule(nn.Module):
         if past is None:
             return transformer.bidirectional_forward(x, context.batch)
         frames = torch.cat([past.to(x.dtype), x.unflatten(0, (context.batch, -1))], dim=1)
-        out = transformer.bidirectional_forward(frames.flatten(0, 1), context.batch)
-        return out.unflatten(0, (context.batch, -1))[:, past.shape[1] :].flatten(0, 1)
+        return transformer.bidirectional_forward(frames.flatten(0, 1), context.batch, past.shape[1])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..model.guidance import Quirks, guided_references
+from ..model.prepared import FoldedAttention, fold_image, prepare
 from ..model.reference import ReferenceCache, build_reference_cache, motion_features
 from .masks import FaceMasks
 from .model import Photoreal
@@ -28,12 +29,14 @@ class Conditions:
 @dataclass(frozen=True)
 class PortraitConditions:
     """latents: (1, c, h, w). tokens: (2, t, d), see Photoreal.image_tokens. cache: the portrait's keys and values.
-    same_tokens: there is no face embedding, so that both halves of guidance are told the same."""
+    same_tokens: there is no face embedding, so that both halves of guidance are told the same. image: their
+    cross-attentions, folded; the unconditional half's first."""
 
     latents: Tensor
     tokens: Tensor
     same_tokens: bool
     cache: ReferenceCache
+    image: list[list[FoldedAttention]]
     face: Tensor
     masks: list[Tensor]
     guided: bool
@@ -48,24 +51,22 @@ class PortraitConditions:
         cache = build_reference_cache(model.reference_unet, model.denoising_unet, latents, tokens[1:])
         face = model.face_locator(masks.region[None].to(image))
         levels = [level.to(image) for level in masks.levels]
-        return cls(latents, tokens, identity is None, cache, face, levels, guided, quirks)
+        told = fold_image(model.denoising_unet, tokens[1:])
+        untold = told if identity is None or not guided else fold_image(model.denoising_unet, tokens[:1])
+        return cls(latents, tokens, identity is None, cache, [untold, told], face, levels, guided, quirks)
 
     def of_clip(
         self, model: Photoreal, windows: Tensor, labels: Tensor, motion: Tensor, audio_scale: tuple[float, ...]
     ) -> Conditions:
         """windows (1, f, 5, layers, channels), labels (1, f), motion (1, m, c, h, w) latents of the frames before."""
         absent, full = self._references(model, motion, windows.shape[1])
-        shared = {"labels": labels, "audio_masks": self.masks, "audio_scale": audio_scale}
-        tokens, _ = model.audioproj(windows)
-        told = shared | {
-            "audio_tokens": tokens, "face_feature": self.face, "image_tokens": self.tokens[1:], "reference": full
-        }  # fmt: skip
+        unet, tokens = model.denoising_unet, model.audioproj(windows)[0][0]
+        heard = prepare(unet, self.image[1], tokens, self.masks, audio_scale)
+        told = {"labels": labels, "face_feature": self.face, "reference": full, "prepared": heard}
         if not self.guided:
             return Conditions(told, None)
-        untold = shared | {
-            "audio_tokens": torch.zeros_like(tokens), "image_tokens": self.tokens[:1], "reference": absent
-        }  # fmt: skip
-        return Conditions(told, untold)
+        deaf = prepare(unet, self.image[0], None, self.masks, audio_scale)
+        return Conditions(told, {"labels": labels, "reference": absent, "prepared": deaf})
 
     def _references(self, model: Photoreal, motion: Tensor, frames: int) -> tuple[ReferenceCache, ReferenceCache]:
         """Caches of the unconditional and the conditional half."""
