@@ -18,8 +18,8 @@ canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: co
 .empty { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center;
   justify-content: center; gap: 10px; color: #6d727c; text-align: center; padding: 12px; pointer-events: none; }
 .empty svg { width: 44px; height: 44px; opacity: .7; }
-.chips { position: absolute; inset: 8px 8px auto; display: flex; justify-content: space-between; align-items: flex-start;
-  gap: 6px; pointer-events: none; }
+.chips { position: absolute; inset: 8px 8px auto; display: flex; justify-content: space-between;
+  align-items: flex-start; gap: 6px; pointer-events: none; }
 .chip { display: flex; align-items: center; gap: 6px; min-height: 20px; padding: 3px 8px; border-radius: 10px;
   background: rgb(10 11 14 / .74); white-space: nowrap; font-variant-numeric: tabular-nums; }
 .chip:empty, [hidden] { display: none !important; }
@@ -50,7 +50,8 @@ svg.solid { fill: currentColor; stroke: none; }
 .time { color: var(--faint); font-variant-numeric: tabular-nums; padding: 0 4px; white-space: nowrap; }
 .time b { color: var(--ink); font-weight: 500; }
 input { --played: 0%; --made: 0%; appearance: none; flex: 1; min-width: 40px; height: 20px; margin: 0 4px;
-  cursor: pointer; border-radius: 4px; background: linear-gradient(to right, var(--accent) var(--played), #4a4e57 var(--played) var(--made),
+  cursor: pointer; border-radius: 4px; background: linear-gradient(to right,
+  var(--accent) var(--played), #4a4e57 var(--played) var(--made),
   var(--line) var(--made)) center / 100% 3px no-repeat; }
 input::-webkit-slider-thumb { appearance: none; width: 9px; height: 9px; border-radius: 50%; background: var(--ink); }
 input::-moz-range-thumb { width: 9px; height: 9px; border: 0; border-radius: 50%; background: var(--ink); }
