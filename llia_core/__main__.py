@@ -1,4 +1,4 @@
-"""The command line: python -m llia_core animate | bench | evaluate | train | convert | doctor."""
+"""The command line: python -m llia_core animate | bench | quantize | evaluate | train | convert | doctor."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ def parser() -> argparse.ArgumentParser:
     sub = main.add_subparsers(dest="command", required=True)
     _animate(sub.add_parser("animate", help="make a video of a portrait that speaks an audio file"))
     _bench(sub.add_parser("bench", help="measure speed and latency on this machine"))
+    _quantize(sub.add_parser("quantize", help="make the INT8 form of a checkpoint"))
     _evaluate(sub.add_parser("evaluate", help="measure lip sync, stillness, identity and seams of a checkpoint"))
     _train(sub.add_parser("train", help="run a training stage; the same command resumes it"))
     _convert(sub.add_parser("convert", help="make a checkpoint of trained parts"))
@@ -37,18 +38,32 @@ def _animate(p: argparse.ArgumentParser) -> None:
         "--behaviour", type=float, default=1.0, help="blinks, gaze, head motion: 0 none, 1 natural (default)"
     )
     p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
+    p.add_argument("--precision", default="float32", choices=("float32", "int8"), help="int8: see `quantize`")
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
     p.set_defaults(run=commands.animate)
 
 
 def _bench(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--size", type=int, nargs="+", default=[128, 192, 256], help="output sizes (default 128 192 256)")
+    p.add_argument("--size", type=int, nargs="+", default=[], help="output sizes (default 128 192 256)")
     p.add_argument("--steps", type=int, nargs="+", default=[1, 2], help="denoising steps (default 1 2)")
-    p.add_argument("--seconds", type=float, default=8.0, help="of sound in each row (default 8)")
+    p.add_argument("--precision", nargs="+", default=["float32", "int8"], help="float32, int8 (default both)")
+    p.add_argument("--engine", nargs="+", default=["serial", "pipeline"], help="serial, pipeline (default), compiled")
+    p.add_argument("--seconds", type=float, default=4.0, help="of sound in each row (default 4)")
+    p.add_argument("--minutes", type=float, default=0.0, help="instead of the table: run live, in real time, so long")
+    p.add_argument("--start-up", action="store_true", help="also time a new process to its first frames")
     p.add_argument("--json", help="file to write the rows to")
-    p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
-    p.add_argument("--device", default="cpu")
+    p.add_argument("--model", help='checkpoint file (default: the bundled llia-tiny); "sd15": random weights')
+    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
     p.set_defaults(run=commands.bench)
+
+
+def _quantize(p: argparse.ArgumentParser) -> None:
+    p.add_argument("checkpoint", nargs="?", help="float checkpoint (default: the bundled llia-tiny)")
+    p.add_argument("-o", "--output", help="file to write (default: NAME-int8.safetensors beside it)")
+    p.add_argument("--portrait", help="picture to calibrate on (default: four drawn faces)")
+    p.add_argument("--audio", help="sound to calibrate on (default: the bundled speech)")
+    p.add_argument("--target-db", type=float, default=24.0, help="signal over rounding noise to keep (default 24)")
+    p.set_defaults(run=commands.quantize)
 
 
 def _evaluate(p: argparse.ArgumentParser) -> None:

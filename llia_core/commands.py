@@ -31,7 +31,7 @@ def animate(arguments: Namespace) -> None:
         raise ValueError(
             f"{arguments.audio} lasts {len(samples) / SAMPLE_RATE:.3f} s: shorter than half a frame (0.02 s)"
         )
-    model = load_model(arguments.model, arguments.device)
+    model = load_model(arguments.model, arguments.device, precision=arguments.precision)
     session = Session(model, portrait, arguments.steps, arguments.seed, arguments.behaviour, timeline)
     size, started, first = portrait.size, time.perf_counter(), None
     channels = min(2, waveform.shape[0])
@@ -82,18 +82,39 @@ def _portrait(arguments: Namespace):
 
 
 def bench(arguments: Namespace) -> None:
-    """Frames a second and first-frame latency for sizes and steps, as a table."""
-    from .benchmark import machine_name, measure
+    """Speed, latency and memory as a table; with --minutes, a live run in real time."""
+    from .performance import Grid, live, rows, start_up, write_json
 
-    rows = []
-    print(f"{machine_name()}\n{'size':>5} {'steps':>5} {'fps':>7} {'first frames ms: algorithmic + compute':>40}")
-    for size in arguments.size:
-        for steps in arguments.steps:
-            row = measure(arguments.model, arguments.device, size, steps, arguments.seconds)
-            rows.append(row)
-            waits = f"{row['algorithmic_ms']:.0f} + {row['compute_ms']:.0f}"
-            print(f"{size:>5} {steps:>5} {row['fps']:>7.1f} {waits:>40}", flush=True)
-    _write_json(arguments.json, {"machine": machine_name(), "rows": rows})
+    if arguments.minutes:
+        found = [live(arguments.model, arguments.device, arguments.size[:1], arguments.precision[0], arguments.minutes)]
+    else:
+        grid = Grid(
+            arguments.model, arguments.device, tuple(arguments.size), tuple(arguments.steps),
+            tuple(arguments.precision), tuple(arguments.engine), arguments.seconds,
+        )  # fmt: skip
+        found = list(rows(grid))
+        if arguments.start_up:
+            start_up(grid.precisions)
+    if arguments.json:
+        write_json(arguments.json, found)
+
+
+def quantize(arguments: Namespace) -> None:
+    """A checkpoint to its INT8 form."""
+    from tqdm import tqdm
+
+    from .calibration import quantize_checkpoint
+
+    with tqdm(unit="layer") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        output, report = quantize_checkpoint(
+            arguments.checkpoint, arguments.output, arguments.portrait, arguments.audio, arguments.target_db, progress
+        )
+    print(f"{output}: {report}")
 
 
 def evaluate(arguments: Namespace) -> None:

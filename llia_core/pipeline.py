@@ -32,7 +32,11 @@ class _Queue(queue.Queue):
 
     def __init__(self, size: int, stop: threading.Event):
         super().__init__(size)
-        self.stop = stop
+        self.stop, self.most = stop, 0
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        self.most = max(self.most, self._qsize())
 
     def wait(self, action: Callable, *args: Any) -> Any:
         while not self.stop.is_set():
@@ -44,13 +48,16 @@ class _Queue(queue.Queue):
 
 
 def run_stages(
-    source: Iterable, stages: list[Callable[[Any], Any]], queued: int = QUEUED, name: str = "llia"
+    source: Iterable,
+    stages: list[Callable[[Any], Any]],
+    queued: int = QUEUED,
+    on_end: Callable[[int], None] = lambda most: None,
 ) -> Iterator[Any]:
-    """Items of `source` through all `stages`, each (and the source) on a worker thread of its own; results in order.
+    """Items of `source` through all `stages`, each (and the source) on a worker thread of its own, in order.
 
-    queued: items that may wait before each stage and before the reader. An exception in a stage or in the source is
-    raised here, after the results that came before it. Closing the generator, or leaving its loop, stops the workers
-    and waits for them; a stage at work finishes its item first.
+    queued: items that may wait before each stage and before the reader; on_end is told how many did at most. An
+    exception in a stage or in the source is raised here, after the results that came before it. Closing the generator,
+    or leaving its loop, stops the workers and waits for them; a stage at work finishes its item first.
     """
     stop = threading.Event()
     queues = [_Queue(queued, stop) for _ in range(len(stages) + 1)]
@@ -75,7 +82,7 @@ def run_stages(
 
     produced = [source, *(work(stage, before) for stage, before in zip(stages, queues, strict=False))]
     workers = [
-        threading.Thread(target=feed, args=pair, name=f"{name}-{index}", daemon=True)
+        threading.Thread(target=feed, args=pair, name=f"llia-{index}", daemon=True)
         for index, pair in enumerate(zip(produced, queues, strict=True))
     ]
     for worker in workers:
@@ -86,6 +93,7 @@ def run_stages(
         stop.set()
         for worker in workers:
             worker.join()
+        on_end(max(one.most for one in queues))
 
 
 def _items(before: _Queue) -> Iterator[Any]:
@@ -103,13 +111,14 @@ class Pipeline:
     "cuda:1"}; the decoder is by default where the model is. queued: clips that may wait between two stages. threads: of
     torch, for each stage on a CPU; more than the machine's cores in all would slow each other down.
 
-    A pipeline is used once; `save` and `restore` belong to the serial session.
+    A pipeline is used once; saving and restoring belong to the serial session. queued_most: the most clips that waited
+    in one queue, once the pipeline has ended.
     """
 
     def __init__(
         self, session: Session, devices: dict[str, str] | None = None, queued: int = QUEUED, threads: int = 1
     ) -> None:
-        self.session, self.queued, self.threads = session, queued, threads
+        self.session, self.queued, self.threads, self.queued_most = session, queued, threads, 0
         devices = devices or {}
         here = str(session.device)
         unknown = set(devices) - {"denoiser", "decoder"}
@@ -137,10 +146,13 @@ class Pipeline:
         ]
         listened = self._single(self.session.clips(blocks, others))
         try:
-            with closing(run_stages(listened, stages, self.queued)) as results:
+            with closing(run_stages(listened, stages, self.queued, self._ended)) as results:
                 yield from (result for result in results if result is not None)
         finally:
             torch.set_num_threads(before)
+
+    def _ended(self, most: int) -> None:
+        self.queued_most = most
 
     def _single(self, items: Iterator[Any]) -> Iterator[Any]:
         torch.set_num_threads(self.threads)
