@@ -146,9 +146,8 @@ def _group(number: int, title: str, colour: str, keys: tuple[str, ...], ids: dic
 def take_picture(name: str, layout: Layout) -> None:
     """Frames of the video that the workflow makes, as a jpg beside it."""
     with tempfile.TemporaryDirectory() as base:
-        outputs = run_file(Path(base), FOLDER / "api" / f"{name}.json")
-        file = next(f for node in outputs.values() for f in node["images"] if f["filename"].endswith(".mp4"))
-        frames = read_frames(Path(base) / file["type"] / file["subfolder"] / file["filename"], layout.picture)
+        run_file(Path(base), FOLDER / "api" / f"{name}.json")
+        frames = read_frames(next(Path(base).rglob("*.mp4")), layout.picture)
     columns = int(len(frames) ** 0.5)
     write_image(FOLDER / f"{name}.jpg", contact_sheet(frames, columns) if columns > 1 else frames[0])
 

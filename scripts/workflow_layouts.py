@@ -27,12 +27,8 @@ class Layout:
     nodes: dict[str, Node]
     groups: tuple[tuple[str, str, tuple[str, ...]], ...]
     picture: tuple[float, ...]
-    scale: float = 0.75
+    scale: float = 0.62
     offset: tuple[int, int] = (120, 120)
-
-
-def note(pos: tuple[int, int], width: int, height: int, text: str) -> Node:
-    return Node("MarkdownNote", pos, width, height, title="Read me", text=text)
 
 
 NOTE_TALKING = """## Talking portrait
@@ -69,162 +65,106 @@ more memory than a second. **Cancel** keeps what was made until then.
 - Better: put *Load Audio* in its place, with your lecture or audio book.
 - One step is fastest; two give clearer teeth."""
 
-LEFT, MIDDLE, RIGHT, FAR = 0, 380, 760, 1140  # columns
-PLAYER = (460, 640)  # size of the player's node
+FIRST, SECOND, THIRD, FOURTH, FIFTH = 0, 380, 740, 1100, 1460  # columns
+AVATAR = (320, 620)  # width and height of nodes that show a picture
+PLAYER = (460, 640)
+NOTE = (320, 300)
+
+
+def portrait_and_voice(seed: int, text: str, **speech: object) -> dict[str, Node]:
+    """What most workflows begin with."""
+    return {
+        "note": Node("MarkdownNote", (FIRST, 790), *NOTE, title="Read me", text=text),
+        "avatar": Node("LLIA_Avatar", (FIRST, 60), *AVATAR, widgets={"seed": seed}),
+        "portrait": Node("LLIA_Portrait", (SECOND, 60), links={"image": ("avatar", 0)}),
+        "model": Node("LLIA_LoadModel", (SECOND, 380)),
+        "speech": Node("LLIA_DemoSpeech", (SECOND, 580), widgets=speech),
+        "encode": Node("LLIA_EncodeAudio", (THIRD, 380), links={"model": ("model", 0), "audio": ("speech", 0)}),
+    }
+
+
+TO_SAMPLE = {"model": ("model", 0), "portrait": ("portrait", 0), "speech": ("encode", 0)}
+PORTRAIT = ("Portrait", "portrait", ("avatar", "portrait"))
+VOICE = ("Voice", "voice", ("model", "speech", "encode"))
 
 TALKING_PORTRAIT = Layout(
     nodes={
-        "note": note(
-            (LEFT, 640),
-            320,
-            330,
-            NOTE_TALKING,
-        ),
-        "avatar": Node("LLIA_Avatar", (LEFT, 60), 320, widgets={"seed": 7}),
-        "portrait": Node("LLIA_Portrait", (MIDDLE, 60), links={"image": ("avatar", 0)}),
-        "speech": Node("LLIA_DemoSpeech", (MIDDLE, 420)),
-        "model": Node("LLIA_LoadModel", (MIDDLE, 600)),
-        "encode": Node("LLIA_EncodeAudio", (MIDDLE, 800), links={"model": ("model", 0), "audio": ("speech", 0)}),
-        "sample": Node(
-            "LLIA_Sample",
-            (RIGHT, 60),
-            320,
-            links={"model": ("model", 0), "portrait": ("portrait", 0), "speech": ("encode", 0)},
-        ),
-        "preview": Node("LLIA_StreamingPreview", (FAR, 60), *PLAYER, links={"stream": ("sample", 0)}),
+        **portrait_and_voice(7, NOTE_TALKING),
+        "sample": Node("LLIA_Sample", (FOURTH, 60), links=TO_SAMPLE),
+        "preview": Node("LLIA_StreamingPreview", (FIFTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
         "save": Node(
             "SaveVideo",
-            (RIGHT, 470),
+            (FIFTH + 520, 60),
             320,
-            420,
+            400,
             widgets={"filename_prefix": "video/talking_portrait", "format": "auto", "codec": "auto"},
             links={"video": ("preview", 0)},
         ),
     },
-    groups=(
-        ("Portrait", "portrait", ("avatar", "portrait")),
-        ("Voice", "voice", ("speech", "model", "encode")),
-        ("Video", "video", ("sample", "preview", "save")),
-    ),
+    groups=(PORTRAIT, VOICE, ("Video", "video", ("sample", "preview", "save"))),
     picture=(1.4,),
 )
 
 EXPRESSION = Layout(
     nodes={
-        "note": note(
-            (LEFT, 640),
-            320,
-            330,
-            NOTE_EXPRESSION,
-        ),
-        "avatar": Node("LLIA_Avatar", (LEFT, 60), 320, widgets={"seed": 21}),
+        "note": Node("MarkdownNote", (FIRST, 790), *NOTE, title="Read me", text=NOTE_EXPRESSION),
+        "avatar": Node("LLIA_Avatar", (FIRST, 60), *AVATAR, widgets={"seed": 21}),
         "edit": Node(
             "LLIA_EditExpression",
-            (MIDDLE, 60),
+            (SECOND, 60),
             340,
             780,
             widgets={"template": "neutral", "smile": 0.7, "brow_raise": 0.5},
             links={"image": ("avatar", 0)},
         ),
-        "portrait": Node("LLIA_Portrait", (RIGHT + 20, 60), links={"image": ("edit", 0)}),
-        "speech": Node("LLIA_DemoSpeech", (RIGHT + 20, 330)),
-        "model": Node("LLIA_LoadModel", (RIGHT + 20, 510)),
-        "encode": Node("LLIA_EncodeAudio", (RIGHT + 20, 710), links={"model": ("model", 0), "audio": ("speech", 0)}),
-        "sample": Node(
-            "LLIA_Sample",
-            (FAR + 20, 60),
-            links={"model": ("model", 0), "portrait": ("portrait", 0), "speech": ("encode", 0)},
-        ),
-        "preview": Node("LLIA_StreamingPreview", (FAR + 380, 60), *PLAYER, links={"stream": ("sample", 0)}),
+        "portrait": Node("LLIA_Portrait", (THIRD + 40, 60), links={"image": ("edit", 0)}),
+        "model": Node("LLIA_LoadModel", (THIRD + 40, 380)),
+        "speech": Node("LLIA_DemoSpeech", (THIRD + 40, 580)),
+        "encode": Node("LLIA_EncodeAudio", (FOURTH + 40, 580), links={"model": ("model", 0), "audio": ("speech", 0)}),
+        "sample": Node("LLIA_Sample", (FOURTH + 40, 60), links=TO_SAMPLE),
+        "preview": Node("LLIA_StreamingPreview", (FIFTH + 40, 60), *PLAYER, links={"stream": ("sample", 0)}),
     },
     groups=(
         ("Portrait", "portrait", ("avatar", "edit")),
-        ("Voice", "voice", ("speech", "model", "encode")),
+        ("Voice", "voice", ("model", "speech", "encode")),
         ("Video", "video", ("sample", "preview")),
     ),
     picture=(1.4,),
-    scale=0.65,
 )
 
 CONVERSATION = Layout(
     nodes={
-        "note": note(
-            (LEFT, 640),
-            320,
-            360,
-            NOTE_CONVERSATION,
-        ),
-        "avatar": Node("LLIA_Avatar", (LEFT, 60), 320, widgets={"seed": 33}),
-        "portrait": Node("LLIA_Portrait", (MIDDLE, 60), links={"image": ("avatar", 0)}),
-        "model": Node("LLIA_LoadModel", (MIDDLE, 340)),
-        "own": Node(
-            "LLIA_DemoSpeech", (MIDDLE, 540), widgets={"recording": "conversation: avatar"}, title="The avatar's voice"
-        ),
-        "other": Node(
-            "LLIA_DemoSpeech", (MIDDLE, 720), widgets={"recording": "conversation: visitor"}, title="The other's voice"
-        ),
-        "encode": Node("LLIA_EncodeAudio", (RIGHT, 340), 320, links={"model": ("model", 0), "audio": ("own", 0)}),
+        **portrait_and_voice(33, NOTE_CONVERSATION, recording="conversation: avatar"),
+        "other": Node("LLIA_DemoSpeech", (SECOND, 760), widgets={"recording": "conversation: visitor"}),
         "states": Node(
-            "LLIA_LabelStates", (RIGHT, 480), 320, 200, links={"speech": ("encode", 0), "other": ("other", 0)}
+            "LLIA_LabelStates", (THIRD, 540), 300, 210, links={"speech": ("encode", 0), "other": ("other", 0)}
         ),
-        "strip": Node(
-            "PreviewImage", (RIGHT, 760), 700, 240, links={"images": ("states", 1)}, title="Who does what when"
-        ),
-        "sample": Node(
-            "LLIA_Sample",
-            (FAR - 20, 60),
-            links={
-                "model": ("model", 0),
-                "portrait": ("portrait", 0),
-                "speech": ("encode", 0),
-                "states": ("states", 0),
-            },
-        ),
-        "preview": Node("LLIA_StreamingPreview", (FAR + 360, 60), *PLAYER, links={"stream": ("sample", 0)}),
+        "strip": Node("PreviewImage", (FOURTH, 540), 300, 210, links={"images": ("states", 1)}),
+        "sample": Node("LLIA_Sample", (FOURTH, 60), links={**TO_SAMPLE, "states": ("states", 0)}),
+        "preview": Node("LLIA_StreamingPreview", (FIFTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
     },
     groups=(
-        ("Portrait", "portrait", ("avatar", "portrait")),
-        ("Two voices", "voice", ("model", "own", "other", "encode", "states", "strip")),
+        PORTRAIT,
+        ("Two voices", "voice", ("model", "speech", "other", "encode", "states", "strip")),
         ("Video", "video", ("sample", "preview")),
     ),
-    picture=(7.2,),
-    scale=0.62,
+    picture=(8.0,),
 )
 
 LONG_VIDEO = Layout(
     nodes={
-        "note": note(
-            (LEFT, 640),
-            320,
-            330,
-            NOTE_LONG,
-        ),
-        "avatar": Node("LLIA_Avatar", (LEFT, 60), 320, widgets={"seed": 12}),
-        "portrait": Node("LLIA_Portrait", (MIDDLE, 60), links={"image": ("avatar", 0)}),
-        "speech": Node("LLIA_DemoSpeech", (MIDDLE, 420), widgets={"repeat": 3}),
-        "model": Node("LLIA_LoadModel", (MIDDLE, 600)),
-        "encode": Node("LLIA_EncodeAudio", (MIDDLE, 800), links={"model": ("model", 0), "audio": ("speech", 0)}),
-        "sample": Node(
-            "LLIA_Sample",
-            (RIGHT, 60),
-            320,
-            widgets={"steps": 1},
-            links={"model": ("model", 0), "portrait": ("portrait", 0), "speech": ("encode", 0)},
-        ),
+        **portrait_and_voice(12, NOTE_LONG, repeat=3),
+        "sample": Node("LLIA_Sample", (FOURTH, 60), widgets={"steps": 1}, links=TO_SAMPLE),
         "save": Node(
             "LLIA_SaveStream",
-            (FAR, 60),
+            (FIFTH, 60),
             460,
             560,
             widgets={"filename_prefix": "video/long_video"},
             links={"stream": ("sample", 0)},
         ),
     },
-    groups=(
-        ("Portrait", "portrait", ("avatar", "portrait")),
-        ("Voice", "voice", ("speech", "model", "encode")),
-        ("Video", "video", ("sample", "save")),
-    ),
+    groups=(PORTRAIT, VOICE, ("Video", "video", ("sample", "save"))),
     picture=(1.4, 10.0, 21.0, 30.0),
 )
 
