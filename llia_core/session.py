@@ -5,7 +5,7 @@ portrait -> reference cache (once) -----------------------^
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -62,7 +62,6 @@ class Session:
         self.model, self.portrait = model, portrait
         self.seed, self.timeline, self.should_stop = seed, timeline or Timeline(), should_stop
         self.timesteps, self.schedule = trailing_timesteps(steps), make_schedule()
-        self.composer = Composer(portrait)
         self._fresh = lambda: SessionState(
             behaviour=Behaviour(seed, behaviour),
             planner=ChunkPlanner(first, largest),
@@ -71,9 +70,9 @@ class Session:
         parameter = next(model.denoising_unet.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         with torch.inference_mode():
-            self.condition = model.reference(
-                portrait.region[None].to(self.device, self.dtype), portrait.masks[None].to(self.device, self.dtype)
-            )
+            seen = (part[None].to(self.device, self.dtype) for part in (portrait.region, portrait.masks, portrait.lips))
+            self.condition = model.reference(*seen)
+        self.composer = Composer(portrait, self.condition.cavity[0].float().cpu())
         self.noise = self._noise(steps)
         self.silence = model.speech.encode_all(torch.zeros(model.speech.config.window * SAMPLES_PER_FRAME))[-1]
         self.reset()
@@ -137,7 +136,8 @@ class Session:
         difference = self.model.difference(prediction)
         sound = state.ring.window(start * SAMPLES_PER_FRAME, (start + count) * SAMPLES_PER_FRAME)
         sliders = self._sliders(state.behaviour.step(labels, frame_energy(sound)))
-        frames = self.composer(prediction.flow[0].float().cpu(), difference[0].float().cpu(), sliders)
+        parts = (part[0].float().cpu() for part in (prediction.flow, prediction.inside, difference))
+        frames = self.composer(*parts, sliders)
         state.frame += count
         oldest = state.frame - PAST - self.model.speech.config.context - self.model.speech.config.block
         state.ring.discard_before(max(0, min(oldest * SAMPLES_PER_FRAME, state.ring.total)))
@@ -165,7 +165,7 @@ class Session:
         noise = [n.expand(1, count, -1, -1, -1) for n in self.noise]
         x0 = sample_consistency(predict_x0, noise[0], self.timesteps, self.schedule, noise[1:])
         final = last[0]
-        return Prediction(x0, final.flow, final.warped, final.warped_latents, final.motion)
+        return replace(final, x0=x0)
 
     def _noise(self, steps: int) -> Tensor:
         """(steps, 1, 1, c, h, w): one pattern a step for all frames of the session, as fresh noise would flicker."""
