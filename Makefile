@@ -1,9 +1,9 @@
-# make setup | demo | test | lint. Needs Python 3.10 to 3.13 with venv, nothing else.
+# make setup | demo | studio | test | lint. Needs Python 3.10 to 3.13 with venv, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 DONE := .venv/.setup-done
 
-.PHONY: setup demo test lint
+.PHONY: setup demo studio browser test lint
 
 setup: $(DONE)
 
@@ -17,9 +17,16 @@ demo: setup
 	$(BIN)/python -m llia_core animate --portrait llia_core/assets/demo_portrait.png \
 		--audio llia_core/assets/demo_speech.wav -o output/demo.mp4
 
+# The canvas in a browser, without ComfyUI: prints the address.
+studio: setup
+	$(BIN)/python -m host serve
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test: lint
+browser: setup
+	@bash scripts/browser.sh
+
+test: lint browser
 	$(BIN)/python -m pytest

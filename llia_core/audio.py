@@ -67,7 +67,14 @@ def _check_waveform(waveform: torch.Tensor, sample_rate: int) -> None:
         raise ValueError(f"sample rate is {sample_rate}, expected whole Hz from {LOWEST_RATE} to {HIGHEST_RATE}")
 
 
-def _resample(mono: torch.Tensor, sample_rate: int) -> torch.Tensor:
+def to_mono(waveform: torch.Tensor, sample_rate: int, target_rate: int) -> torch.Tensor:
+    """(C, N) floating point at sample_rate -> mean of the channels at target_rate, (n,) float32."""
+    _check_waveform(waveform, sample_rate)
+    mono = waveform.reshape(-1, waveform.shape[-1]).mean(dim=0, dtype=torch.float32)
+    return mono if sample_rate == target_rate else _resample(mono, int(sample_rate), target_rate)
+
+
+def _resample(mono: torch.Tensor, sample_rate: int, target_rate: int = SAMPLE_RATE) -> torch.Tensor:
     """Windowed-sinc resampling (torchaudio), in blocks so that hours of sound need little memory.
 
     torchaudio's filter bank has as many rows as the reduced ratio has steps: for 44,101 Hz that would be gigabytes. So
@@ -76,7 +83,7 @@ def _resample(mono: torch.Tensor, sample_rate: int) -> torch.Tensor:
     """
     from torchaudio.functional import resample
 
-    ratio = Fraction(sample_rate, SAMPLE_RATE).limit_denominator(1000)
+    ratio = Fraction(sample_rate, target_rate).limit_denominator(1000)
     source, target = ratio.numerator, ratio.denominator
     block = max(1, 2**20 // source) * source  # a whole number of periods, so blocks meet without a phase step
     margin = max(1, 1024 // source + 1) * source  # more than the filter reaches on either side

@@ -18,7 +18,7 @@ class Composer:
     def __init__(self, portrait: Portrait, cavity: Tensor):
         self.portrait, self.cavity = portrait, cavity[:, None, None]
         size = portrait.size
-        self.warp = FaceWarp(portrait.landmarks, size, size)
+        self.warp = FaceWarp(portrait.landmarks, size, size, image=portrait.image)
         # From sampling coordinates of the picture ([-1, 1]) to region coordinates, and back for displacements.
         linear = portrait.transform[:, :2] * (2 / size)
         offset = portrait.transform[:, 2] * (2 / size) - 1

@@ -34,7 +34,7 @@ RANGES = {
     "pitch": (-20.0, 20.0),
     "roll": (-20.0, 20.0),
 }
-STILL_CELLS = 160  # nodes of the warp's grid for stills: finer than for video, since lips part
+STILL_CELLS = 112  # nodes of the warp's grid for stills: finer than for video, since lips part
 
 
 class ExpressionError(ValueError):
@@ -144,9 +144,9 @@ def edit_expression(image: Tensor, landmarks: Tensor, expression: Expression) ->
         return image, landmarks
     height, width = image.shape[-2:]
     params = expression.params()
-    warp = FaceWarp(landmarks, height, width, STILL_CELLS)
+    warp = FaceWarp(landmarks, height, width, STILL_CELLS, image)
     moved = warp.displaced(params)[0]
-    result = paint_mouth(warp.apply(image, params)[0], image, landmarks, moved)
+    result = paint_mouth(warp.apply_fine(image, params), image, landmarks, moved)
     lids = ((LEFT_LID_UPPER, LEFT_LID_LOWER, "blink_right"), (RIGHT_LID_UPPER, RIGHT_LID_LOWER, "blink_left"))
     for upper, lower, slider in lids:
         closed = min(max((getattr(expression, slider) - 0.6) / 0.4, 0.0), 1.0)

@@ -3,22 +3,34 @@
 import torch
 from torch import Tensor
 
+from .lids import fit_lids
 from .slit import Slit
 
 ROUND_CORNER, ROUND_TILT, ROUND_UPPER, ROUND_LOWER = 0.1, 0.055, 0.07, 0.045  # for round eyes, in eye widths
+LASHES = 0.06  # height of the upper lashes, in eye widths
 GAZE_X, GAZE_Y = 0.17, 0.2  # travel of the iris at slider 1: in eye widths, in heights of the opening
 
 
 class Eye:
-    """One eye of `landmarks` (478, 3). upper, lower: its lid lines; iris, brow: mesh indices."""
+    """One eye of `landmarks` (478, 3). upper, lower: its lid lines; iris, brow: mesh indices.
 
-    def __init__(self, landmarks: Tensor, upper: tuple, lower: tuple, iris: tuple, brow: tuple):
+    image: (3, H, W), where it is known, tells where drawn lids lie and keeps glasses still.
+    """
+
+    def __init__(
+        self, landmarks: Tensor, upper: tuple, lower: tuple, iris: tuple, brow: tuple, image: Tensor | None = None
+    ):
         width = (landmarks[upper[-1], :2] - landmarks[upper[0], :2]).norm().clamp(min=1e-3)
         lid = landmarks[list(upper[3:6]), :2].mean(0)
         fold = 0.62 * float((landmarks[list(brow), :2].mean(0) - lid).norm() / width)
-        self.slit = Slit(round_eye(landmarks, upper, lower), upper, lower, reach=(0.3, 0.4), share=0.88)
+        roundness = round_amount(landmarks, upper, lower)
+        rounder = round_eye(landmarks, upper, lower, roundness)
+        self.slit = Slit(rounder, upper, lower, reach=(0.3, 0.4), share=0.88)
+        self.slit.edge = LASHES
         rims = self.slit.rims(torch.tensor(0.5))
-        self.slit.above = max(0.22, min(fold, max(0.26, 0.48 * float(rims[1] - rims[0]))))  # spares glasses
+        self.slit.above = max(0.22, min(fold, max(0.26, 0.48 * float(rims[1] - rims[0]))))
+        if image is not None:
+            fit_lids(image, self.slit, roundness)
         self.width, self.corners = float(self.slit.width), self.slit.corners()
         self.upper, self.lower, self.iris = list(upper[1:-1]), list(lower[1:-1]), list(iris)
         self.depth = landmarks[[upper[0], upper[-1]], 2].mean()
@@ -73,14 +85,18 @@ class Eye:
         return torch.where((x > 0) & (x < 1), moved, x)
 
 
-def round_eye(landmarks: Tensor, upper: tuple, lower: tuple) -> Tensor:
+def round_amount(landmarks: Tensor, upper: tuple, lower: tuple) -> float:
+    """0 for human eyes to 1 for big round ones, by the height of their opening."""
+    rims = Slit(landmarks, upper, lower, reach=(0.3, 0.3), share=0.5).rims(torch.tensor(0.5))
+    return float(((rims[1] - rims[0] - 0.35) / 0.06).clamp(0, 1))
+
+
+def round_eye(landmarks: Tensor, upper: tuple, lower: tuple, amount: float) -> Tensor:
     """Landmarks whose lids enclose a drawn eye: the mesh knows human eyes and finds big round ones too small.
 
     Measured on procedural portraits: corners about 8 % of the width farther out, the outer one lower, rims 3 to 5 %.
     """
     slit = Slit(landmarks, upper, lower, reach=(0.3, 0.3), share=0.5)
-    rims = slit.rims(torch.tensor(0.5))
-    amount = float(((rims[1] - rims[0] - 0.35) / 0.06).clamp(0, 1))
     rounder = landmarks.clone()
     for indices, shift in ((upper, -ROUND_UPPER), (lower, ROUND_LOWER)):
         local = slit.local(landmarks[list(indices), :2])

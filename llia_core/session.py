@@ -4,7 +4,7 @@ samples -> ring -> state labels -> chunk plan -> speech features -> few-step den
 portrait -> reference cache (once) -----------------------^
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,7 +18,8 @@ from .portrait import Portrait
 from .sampling.chunks import ChunkPlanner
 from .sampling.consistency import sample_consistency
 from .sampling.schedule import make_schedule, trailing_timesteps
-from .states import IDLE, LISTENING, LOOKAHEAD, StateLabeller
+from .speech import EncodedSpeech, SpeechEncoder
+from .states import IDLE, LISTENING, LOOKAHEAD, KnownLabels, StateLabeller
 from .timeline import Timeline
 from .warp import SLIDERS
 
@@ -31,7 +32,7 @@ class SessionState:
     """All that lives from chunk to chunk; everything else follows from model, portrait and settings."""
 
     ring: SampleRing = field(default_factory=SampleRing)
-    labeller: StateLabeller = field(default_factory=StateLabeller)
+    labeller: StateLabeller | KnownLabels = field(default_factory=StateLabeller)
     behaviour: Behaviour = field(default_factory=Behaviour)
     planner: ChunkPlanner = field(default_factory=ChunkPlanner)
     labels: list[int] = field(default_factory=list)  # of frames from `frame` on
@@ -39,12 +40,24 @@ class SessionState:
     motion: list[list[Tensor]] = field(default_factory=list)  # per step, what the temporal layers carry
 
 
+@dataclass(frozen=True)
+class Clip:
+    """The n frames from `start` on before they are made. windows: (1, n, window, layers, channels) of speech features.
+    sliders: (n, 13) of the face warp."""
+
+    start: int
+    labels: list[int]
+    windows: Tensor
+    sliders: Tensor
+
+
 class Session:
     """Streams frames of one portrait speaking.
 
     steps: 1 to 8 denoising steps a frame. seed: noise and behaviour. behaviour: 0 still, 1 natural. timeline: labels
-    that are known; elsewhere they are heard. first, largest: frames of the first and of the longest chunk.
-    should_stop() is asked before every chunk, and if true no more frames come.
+    that are known; elsewhere they are heard. first, largest: frames of the first and of the longest chunk. carry: the
+    temporal layers remember the chunk before; without, every chunk begins anew. should_stop() is asked before every
+    chunk, and if true no more frames come. encoder, labels: for sound that was read already (see stream.py).
     """
 
     def __init__(
@@ -58,11 +71,15 @@ class Session:
         first: int = 2,
         largest: int = 16,
         should_stop: Callable[[], bool] = lambda: False,
+        carry: bool = True,
+        encoder: SpeechEncoder | EncodedSpeech | None = None,
+        labels: Sequence[int] | None = None,
     ):
-        self.model, self.portrait = model, portrait
+        self.model, self.portrait, self.encoder, self.carry = model, portrait, encoder or model.speech, carry
         self.seed, self.timeline, self.should_stop = seed, timeline or Timeline(), should_stop
         self.timesteps, self.schedule = trailing_timesteps(steps), make_schedule()
         self._fresh = lambda: SessionState(
+            labeller=StateLabeller() if labels is None else KnownLabels(labels),
             behaviour=Behaviour(seed, behaviour),
             planner=ChunkPlanner(first, largest),
             motion=[[] for _ in range(steps)],
@@ -74,13 +91,13 @@ class Session:
             self.condition = model.reference(*seen)
         self.composer = Composer(portrait, self.condition.cavity[0].float().cpu())
         self.noise = self._noise(steps)
-        self.silence = model.speech.encode_all(torch.zeros(model.speech.config.window * SAMPLES_PER_FRAME))[-1]
+        self.silence = self.encoder.silence()
         self.reset()
 
     @property
     def lookahead(self) -> int:
         """Frames of sound that must have arrived beyond a frame before it is made (40 ms each)."""
-        return max(FUTURE + self.model.speech.config.lookahead, LOOKAHEAD)
+        return max(FUTURE + self.encoder.config.lookahead, LOOKAHEAD)
 
     def reset(self) -> None:
         """Start anew with the same portrait and settings."""
@@ -98,6 +115,13 @@ class Session:
         self, blocks: Iterable[Tensor], others: Iterable[Tensor] | None = None, finish: bool = True
     ) -> Iterator[Tensor]:
         """Blocks of samples in, chunks of frames out as soon as each can be made; memory stays flat."""
+        for clip in self.clips(blocks, others, finish):
+            yield self.decode(clip, self.denoise(clip))
+
+    def clips(
+        self, blocks: Iterable[Tensor], others: Iterable[Tensor] | None = None, finish: bool = True
+    ) -> Iterator[Clip]:
+        """The first stage alone: blocks of samples in, clips to denoise out. `pipeline.py` runs the stages apart."""
         state = self.state
         other = iter(others) if others is not None else None
         for block in blocks:
@@ -113,45 +137,45 @@ class Session:
         state = self.state
         state.labels += self.timeline.apply(state.frame + len(state.labels), heard)
 
-    def _make_ready(self) -> Iterator[Tensor]:
+    def _make_ready(self) -> Iterator[Clip]:
         state = self.state
         while not self.should_stop():
             ended = state.ring.ended
             if ended:
                 available = frame_count(state.ring.total) - state.frame
             else:
-                available = self.model.speech.frames_ready(state.ring.total, False) - FUTURE - state.frame
+                available = self.encoder.frames_ready(state.ring.total, False) - FUTURE - state.frame
             available = max(0, min(available, len(state.labels)))
             count = state.planner.next(available, state.labels, ended)
             if count == 0:
                 return
-            yield self._make(count)
+            yield self._listen(count)
 
     @torch.inference_mode()
-    def _make(self, count: int) -> Tensor:
-        """The next `count` frames."""
+    def _listen(self, count: int) -> Clip:
+        """What the next `count` frames shall say and do; their sound is then let go."""
         state, start = self.state, self.state.frame
         labels, state.labels = state.labels[:count], state.labels[count:]
-        prediction = self._sample(start, labels)
-        difference = self.model.difference(prediction)
-        sound = state.ring.window(start * SAMPLES_PER_FRAME, (start + count) * SAMPLES_PER_FRAME)
-        sliders = self._sliders(state.behaviour.step(labels, frame_energy(sound)))
-        parts = (part[0].float().cpu() for part in (prediction.flow, prediction.inside, difference))
-        frames = self.composer(*parts, sliders)
-        state.frame += count
-        oldest = state.frame - PAST - self.model.speech.config.context - self.model.speech.config.block
-        state.ring.discard_before(max(0, min(oldest * SAMPLES_PER_FRAME, state.ring.total)))
-        return frames
-
-    def _sample(self, start: int, labels: list[int]) -> Prediction:
-        model, count = self.model, len(labels)
-        features = model.speech.encode(self.state.ring, start - PAST, start + count + FUTURE)
+        features = self.encoder.encode(state.ring, start - PAST, start + count + FUTURE)
         windows = features.unfold(0, PAST + 1 + FUTURE, 1).permute(0, 3, 1, 2)[None].clone()
         # What is heard while we listen is somebody else's voice; and who is told to be idle does not speak either.
         mute = [label == LISTENING or self.timeline.label(start + i) == IDLE for i, label in enumerate(labels)]
         windows[:, mute] = self.silence
-        audio = model.project_audio(windows.to(self.device, self.dtype))
-        states = torch.tensor([labels], device=self.device)
+        sound = state.ring.window(start * SAMPLES_PER_FRAME, (start + count) * SAMPLES_PER_FRAME)
+        sliders = self._sliders(state.behaviour.step(labels, frame_energy(sound)))
+        state.frame += count
+        oldest = state.frame - PAST - self.encoder.config.context - self.encoder.config.block
+        state.ring.discard_before(max(0, min(oldest * SAMPLES_PER_FRAME, state.ring.total)))
+        return Clip(start, labels, windows, sliders)
+
+    @torch.inference_mode()
+    def denoise(self, clip: Clip) -> Prediction:
+        """The clip's latents and flow; clips must come in their order, each once."""
+        model, count = self.model, len(clip.labels)
+        if not self.carry:
+            self.state.motion = [[] for _ in self.timesteps]
+        audio = model.project_audio(clip.windows.to(self.device, self.dtype))
+        states = torch.tensor([clip.labels], device=self.device)
         last: list[Prediction] = []
 
         def predict_x0(noisy: Tensor, timestep: int) -> Tensor:
@@ -166,6 +190,13 @@ class Session:
         x0 = sample_consistency(predict_x0, noise[0], self.timesteps, self.schedule, noise[1:])
         final = last[0]
         return replace(final, x0=x0)
+
+    @torch.inference_mode()
+    def decode(self, clip: Clip, prediction: Prediction) -> Tensor:
+        """A clip and what `denoise` made of it -> frames, uint8 (n, S, S, 3)."""
+        difference = self.model.difference(prediction)
+        parts = (part[0].float().cpu() for part in (prediction.flow, prediction.inside, difference))
+        return self.composer(*parts, clip.sliders)
 
     def _noise(self, steps: int) -> Tensor:
         """(steps, 1, 1, c, h, w): one pattern a step for all frames of the session, as fresh noise would flicker."""

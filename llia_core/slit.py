@@ -26,9 +26,11 @@ class Slit:
         across = torch.stack([-self.along[1], self.along[0]])
         self.across = across * torch.sign((across * down).sum())
         self.above, self.below = reach
+        self.room = None  # where `above` is limited: heights at evenly spaced X, see limit_above
+        self.edge = 0.0  # height above the upper rim that is never stretched: lashes
         self.share = share
-        self.upper = _fit(self.local(points[list(upper)]))
-        self.lower = _fit(self.local(points[list(lower)]))
+        self.upper = fit_curve(*self.local(points[list(upper[1:-1])]).unbind(1))
+        self.lower = fit_curve(*self.local(points[list(lower[1:-1])]).unbind(1))
 
     def local(self, points: Tensor) -> Tensor:
         """(..., 2) pixels to (X, Y)."""
@@ -49,6 +51,17 @@ class Slit:
         upper, lower = _curve(self.upper, x), _curve(self.lower, x)
         return torch.minimum(upper, lower), torch.maximum(upper, lower)
 
+    def limit_above(self, room: Tensor) -> None:
+        """Stretches no skin higher above the upper rim than `room` (n,), at n evenly spaced X from 0 to 1."""
+        self.room = room.clamp(max=self.above)
+
+    def _above(self, x: Tensor) -> Tensor | float:
+        if self.room is None:
+            return self.above
+        at = x.clamp(0, 1) * (len(self.room) - 1)
+        left = at.long().clamp(max=len(self.room) - 2)
+        return torch.lerp(self.room[left], self.room[left + 1], at - left)
+
     def corners(self) -> Tensor:
         """(4, 2) pixels: the corners of everything that closing may move."""
         low = -self.above + min(0.0, float(self.rims(torch.linspace(0, 1, 9))[0].min()))
@@ -63,10 +76,12 @@ class Slit:
         """
         upper, lower = self.rims(x)
         height = lower - upper
-        down = amount * self.share * height
+        room = self._above(x)
+        down = torch.maximum(amount * self.share * height, -0.5 * torch.as_tensor(room))
         up = amount * (self.share - 1) * height
         new_upper, new_lower = upper + down, lower + up
-        above = _ease((y - upper + self.above) / (self.above + down))
+        length = room + down - torch.as_tensor(room).mul(0.4).clamp(max=self.edge)
+        above = _stretch((y - upper + room) / length, down / length)
         below = _ease((lower + self.below - y) / (self.below - up))
         outside = y - torch.where(2 * y < new_upper + new_lower, down * above, up * below)
         inside = ((y - new_upper) / soft).clamp(0, 1) * ((new_lower - y) / soft).clamp(0, 1)
@@ -80,14 +95,15 @@ class Slit:
         """How far points (X, Y) of the open slit move in Y when it closes fully; rims land on the seam."""
         upper, lower = self.rims(x)
         seam = upper + self.share * (lower - upper)
-        above = (seam - upper) * _ease((y - upper + self.above) / self.above)
+        room = self._above(x)
+        above = (seam - upper) * _ease((y - upper + room) / room)
         below = (seam - lower) * _ease((lower + self.below - y) / self.below)
         return torch.where(y < seam, torch.where(y > upper, seam - y, above), torch.where(y < lower, seam - y, below))
 
 
-def _fit(local: Tensor) -> Tensor:
-    """(3,) coefficients of Y = X (1 - X) (c0 + c1 X + c2 X^2) through the points between the corners."""
-    x, y = local[1:-1, 0].double(), local[1:-1, 1].double()
+def fit_curve(x: Tensor, y: Tensor) -> Tensor:
+    """(3,) coefficients of Y = X (1 - X) (c0 + c1 X + c2 X^2) through points (n,) between the corners."""
+    x, y = x.double(), y.double()
     basis = (x * (1 - x))[:, None] * torch.stack([torch.ones_like(x), x, x * x], 1)
     ridge = 1e-3 * torch.eye(3, dtype=torch.float64)
     return torch.linalg.solve(basis.T @ basis + ridge * basis.square().mean(), basis.T @ y).float()
@@ -101,3 +117,11 @@ def _curve(c: Tensor, x: Tensor) -> Tensor:
 def _ease(value: Tensor) -> Tensor:
     value = value.clamp(0, 1)
     return value * value * (3 - 2 * value)
+
+
+def _stretch(value: Tensor, steepness: Tensor) -> Tensor:
+    """An ease over [0, 1] for skin of which little is stretched far: the less there is, the nearer to a straight line,
+    so that nothing folds. steepness: its way over the length it covers afterwards."""
+    value = value.clamp(0, 1)
+    bent = (2 * (0.9 / steepness.clamp(min=1e-3) - 1)).clamp(0, 1)
+    return value + bent * (_ease(value) - value)

@@ -7,6 +7,7 @@ in blocks of one frame.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def tiny_speech_config() -> SpeechConfig:
     """
     mouth, lookahead = MouthNetConfig(), 2
     return SpeechConfig(mouth=asdict(mouth), context=mouth.span - 1 - lookahead, lookahead=lookahead)
+
+
+def resample_features(features: Tensor, frames: int) -> Tensor:
+    """Features of the convolutions (n, channels, time) at the video's clock, (n, channels, frames), as Hallo does it."""
+    return F.interpolate(features, size=frames, mode="linear", align_corners=True)
 
 
 class SpeechEncoder(nn.Module):
@@ -119,7 +125,7 @@ class SpeechEncoder(nn.Module):
         if config.normalize:
             samples = (samples - samples.mean(-1, keepdim=True)) / (samples.var(-1, keepdim=True) + 1e-7).sqrt()
         extracted = self.wav2vec.feature_extractor(samples)
-        extracted = F.interpolate(extracted, size=frames, mode="linear", align_corners=True)
+        extracted = resample_features(extracted, frames)
         hidden = self.wav2vec.feature_projection(extracted.transpose(1, 2))[0]
         states = self._hidden_states(hidden)
         return torch.stack(states[-config.layers :], dim=2)[:, config.context : frames - config.lookahead]
@@ -159,14 +165,56 @@ class SpeechEncoder(nn.Module):
         features = self(windows.to(parameter.device, parameter.dtype)).float().cpu()
         return features.flatten(0, 1)[start - first * block : stop - first * block]
 
-    def encode_all(self, samples: Tensor) -> Tensor:
-        """A whole recording (num_samples,) -> (frame_count, layers, channels), in batches of flat memory."""
+    def encode_all(
+        self, samples: Tensor, before: int = 0, after: int = 0, on_progress: Callable[[int, int], None] | None = None
+    ) -> Tensor:
+        """A whole recording (num_samples,) -> (before + frame_count + after, layers, channels), batch by batch.
+
+        before, after: frames of silence beyond the recording's ends that are encoded too. on_progress(done, total) is
+        called after every batch; what it raises ends the work.
+        """
         ring = SampleRing()
         ring.push(samples)
         ring.end()
-        total, step = frame_count(len(samples)), max(64, self.config.block)
-        parts = [self.encode(ring, i, min(i + step, total)) for i in range(0, total, step)]
+        stop, step = frame_count(len(samples)) + after, max(64, self.config.block)
+        parts = []
+        for start in range(-before, stop, step):
+            parts.append(self.encode(ring, start, min(start + step, stop)))
+            if on_progress is not None:
+                on_progress(min(start + step, stop) + before, stop + before)
         return torch.cat(parts) if parts else torch.zeros(0, *self.config.shape)
+
+    def silence(self) -> Tensor:
+        """(layers, channels) of a frame amid silence."""
+        return self.encode_all(torch.zeros(self.config.window * SAMPLES_PER_FRAME))[-1]
 
     def to_metadata(self) -> dict:
         return asdict(self.config)
+
+
+@dataclass(frozen=True)
+class EncodedSpeech:
+    """Features of a recording that was encoded already, to be looked up where a SpeechEncoder would compute them.
+
+    features: (margin + frames + margin, layers, channels), `margin` frames of silence at either end. silent:
+    (layers, channels) of silence. config: the encoder's.
+    """
+
+    features: Tensor
+    margin: int
+    silent: Tensor
+    config: SpeechConfig
+
+    def silence(self) -> Tensor:
+        return self.silent
+
+    def frames_ready(self, num_samples: int, ended: bool) -> int:
+        """All frames are there; their samples, which are pushed as ever, set the pace."""
+        return frame_count(num_samples) if ended else num_samples // SAMPLES_PER_FRAME
+
+    def encode(self, ring: SampleRing, start: int, stop: int) -> Tensor:
+        """Features of frames [start, stop) -> (stop - start, layers, channels). The ring is not read."""
+        if start < -self.margin or stop > len(self.features) - self.margin:
+            frames = len(self.features) - 2 * self.margin
+            raise IndexError(f"frames {start} to {stop} asked for, but {frames} were encoded (margin {self.margin})")
+        return self.features[start + self.margin : stop + self.margin]

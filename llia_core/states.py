@@ -8,6 +8,7 @@ tell speech from steady noise and from hum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -161,6 +162,33 @@ class StateLabeller:
     def load_state_dict(self, state: dict) -> None:
         self.own.state, self.other.state = VoiceState(**_copy(state["own"])), VoiceState(**_copy(state["other"]))
         self._since_other = int(state["since_other"])
+
+
+class KnownLabels:
+    """Labels that were found out before, handed out where a StateLabeller would hear them: as the sound arrives."""
+
+    def __init__(self, labels: Sequence[int]) -> None:
+        self.labels, self.samples, self.given = labels, 0, 0
+
+    def push(self, samples: torch.Tensor, other: torch.Tensor | None = None) -> list[int]:
+        """Labels of the frames that (n,) samples complete."""
+        self.samples += len(samples)
+        return self._take(self.samples // SAMPLES_PER_FRAME)
+
+    def finish(self) -> list[int]:
+        return self._take(frame_count(self.samples))
+
+    def _take(self, until: int) -> list[int]:
+        if until > len(self.labels):
+            raise ValueError(f"there is sound for {until} frames, but labels for {len(self.labels)} only")
+        start, self.given = self.given, max(self.given, until)
+        return list(self.labels[start : self.given])
+
+    def state_dict(self) -> dict:
+        return {"samples": self.samples, "given": self.given}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.samples, self.given = int(state["samples"]), int(state["given"])
 
 
 def _copy(state: dict) -> dict:

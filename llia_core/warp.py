@@ -40,6 +40,7 @@ CONTROL = (
     *(199, 175, 200, 204, 424, 151, 9, 69, 299),  # chin and forehead
 )
 CELLS = 40  # nodes of the coarse grid along each side
+FINE = 3  # samples a pixel and direction for the lids of stills
 STIFFNESS = 2e-5  # ridge of the spline: lets coinciding points disagree a little
 
 
@@ -47,10 +48,12 @@ class FaceWarp:
     """Warps one picture of height x width pixels whose face has `landmarks` (478, 3).
 
     params everywhere: (n, 13) float32, columns SLIDERS, all zero = the picture as it is. cells: nodes of the spline's
-    grid along each side; more is finer and slower. Raises ValueError for landmarks of another shape.
+    grid along each side; more is finer and slower. image: the picture (3, height, width), from which the lids are read
+    more exactly than from the landmarks, and what they must not drag along. Raises ValueError for landmarks of another
+    shape.
     """
 
-    def __init__(self, landmarks: Tensor, height: int, width: int, cells: int = CELLS):
+    def __init__(self, landmarks: Tensor, height: int, width: int, cells: int = CELLS, image: Tensor | None = None):
         if landmarks.shape != (478, 3):
             raise ValueError(f"Expected landmarks of shape (478, 3), got {tuple(landmarks.shape)}.")
         self.height, self.width = height, width
@@ -64,8 +67,8 @@ class FaceWarp:
         self.relief = self._relief()
         self.rings, self.follow = self._rings()
         self.eyes = (
-            Eye(self.landmarks, LEFT_LID_UPPER, LEFT_LID_LOWER, LEFT_IRIS, (52, 53, 65)),
-            Eye(self.landmarks, RIGHT_LID_UPPER, RIGHT_LID_LOWER, RIGHT_IRIS, (282, 283, 295)),
+            Eye(self.landmarks, LEFT_LID_UPPER, LEFT_LID_LOWER, LEFT_IRIS, (52, 53, 65), image),
+            Eye(self.landmarks, RIGHT_LID_UPPER, RIGHT_LID_LOWER, RIGHT_IRIS, (282, 283, 295), image),
         )
         depth = self.relief[[33, 133, 362, 263]].mean()
         self.eye_corners = torch.cat([F.pad(eye.corners, (0, 1), value=float(eye.depth + depth)) for eye in self.eyes])
@@ -77,15 +80,23 @@ class FaceWarp:
 
     def grid(self, params: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(n, h, w, 2) sampling grid for F.grid_sample(align_corners=False); size (h, w), default the picture's."""
-        height, width = size or (self.height, self.width)
-        flow = self._flow(params)
-        if flow.shape[-2:] != (height, width):
+        return self._grid(self._flow(params), params, size or (self.height, self.width))
+
+    def _grid(self, flow: Tensor, params: Tensor, size: tuple[int, int], box: tuple | None = None) -> Tensor:
+        """The grid from the coarse `flow`; box: x0, y0, x1, y1 in pixels, the part of the new picture that is meant."""
+        height, width = size
+        x0, y0, x1, y1 = box or (0, 0, self.width, self.height)
+        x = x0 + (torch.arange(width, dtype=torch.float32) + 0.5) * ((x1 - x0) / width)
+        y = y0 + (torch.arange(height, dtype=torch.float32) + 0.5) * ((y1 - y0) / height)
+        if box is not None:
+            at = [(one - 0.5) * (2 / (side - 1)) - 1 for one, side in ((x, self.width), (y, self.height))]
+            nodes = torch.stack(torch.meshgrid(*at, indexing="xy"), -1).expand(len(flow), -1, -1, -1)
+            flow = F.grid_sample(flow, nodes, padding_mode="border", align_corners=True)
+        elif flow.shape[-2:] != (height, width):
             flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=True)
-        x = (torch.arange(width, dtype=torch.float32) + 0.5) * (self.width / width)
-        y = (torch.arange(height, dtype=torch.float32) + 0.5) * (self.height / height)
         flow[:, 0] += x
         flow[:, 1] += y[:, None]
-        self._move_eyes(flow, params, self.height / height)
+        self._move_eyes(flow, params, (x0, y0), (y1 - y0) / height)
         flow[:, 0].mul_(2 / self.width).sub_(1)
         flow[:, 1].mul_(2 / self.height).sub_(1)
         return flow.permute(0, 2, 3, 1)
@@ -102,6 +113,22 @@ class FaceWarp:
         grid = self.grid(params[moving])
         result[moving] = F.grid_sample(images[moving], grid, padding_mode="border", align_corners=False)
         return result
+
+    def apply_fine(self, image: Tensor, params: Tensor) -> Tensor:
+        """(3, H, W): `image` warped by one row of `params`, with smooth edges where lids cover the eyes; for stills."""
+        flow = self._flow(params)
+        grid = self._grid(flow.clone(), params, (self.height, self.width))
+        result = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)
+        if self._eyes_move(params):
+            for low, high in self._eye_extents(params):
+                x0, y0 = low.floor().long().clamp(min=0).tolist()
+                x1, y1 = torch.minimum(high.ceil().long(), torch.tensor([self.width, self.height])).tolist()
+                if x1 > x0 and y1 > y0:
+                    size = ((y1 - y0) * FINE, (x1 - x0) * FINE)
+                    grid = self._grid(flow, params, size, (x0, y0, x1, y1))
+                    eye = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)
+                    result[:, :, y0:y1, x0:x1] = F.avg_pool2d(eye, FINE)
+        return result[0]
 
     def _expressed(self, params: Tensor, lids: bool) -> Tensor:
         count = len(FACE_SLIDERS)
@@ -168,20 +195,29 @@ class FaceWarp:
         flows = [_evaluate_spline(self.nodes, *one) for one in zip(target, weights, affine, strict=True)]
         return torch.stack(flows).view(-1, 2, cells, cells) * (self.window * self.unit)
 
-    def _move_eyes(self, flow: Tensor, params: Tensor, pixel: float) -> None:
+    def _move_eyes(self, flow: Tensor, params: Tensor, origin: tuple[float, float], pixel: float) -> None:
         """Adds blink and gaze to absolute source positions `flow` (n, 2, h, w), in place, in boxes round the eyes."""
-        gaze = params[:, 8:10]
-        blinks = _lid_amounts(params)
-        if max(float(value.abs().max()) for value in (*blinks, gaze)) < 1e-4:
+        if not self._eyes_move(params):
             return
-        moved = _rotate(self.eye_corners.expand(len(params), -1, -1), self.pivot, params)[..., :2]
-        for eye, blink, corners in zip(self.eyes, blinks, moved.split(4, 1), strict=True):
-            margin = 0.12 * eye.width
-            x0, y0 = ((corners.amin((0, 1)) - margin) / pixel).floor().long().clamp(min=0).tolist()
-            x1, y1 = ((corners.amax((0, 1)) + margin) / pixel).ceil().long().clamp(min=0).tolist()
+        start = torch.tensor(origin)
+        extents = self._eye_extents(params)
+        for eye, blink, (low, high) in zip(self.eyes, _lid_amounts(params), extents, strict=True):
+            x0, y0 = ((low - start) / pixel).floor().long().clamp(min=0).tolist()
+            x1, y1 = ((high - start) / pixel).ceil().long().clamp(min=0).tolist()
             box = flow[:, :, y0:y1, x0:x1]
             if box.numel():
-                eye.shift(box, blink, gaze, pixel)
+                eye.shift(box, blink, params[:, 8:10], pixel)
+
+    def _eyes_move(self, params: Tensor) -> bool:
+        return max(float(value.abs().max()) for value in (*_lid_amounts(params), params[:, 8:10])) >= 1e-4
+
+    def _eye_extents(self, params: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each eye the corners (2,) and (2,), in pixels, of the box that holds it in all the new pictures."""
+        moved = _rotate(self.eye_corners.expand(len(params), -1, -1), self.pivot, params)[..., :2]
+        return [
+            (corners.amin((0, 1)) - 0.12 * eye.width, corners.amax((0, 1)) + 0.12 * eye.width)
+            for eye, corners in zip(self.eyes, moved.split(4, 1), strict=True)
+        ]
 
 
 def _lid_amounts(params: Tensor) -> tuple[Tensor, Tensor]:

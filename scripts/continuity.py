@@ -15,7 +15,7 @@ from torch import Tensor
 from llia_core.benchmark import demo_samples, machine_name
 from llia_core.evaluation import drift_and_seams, portrait_case
 from llia_core.model.load import load_model
-from llia_core.session import Session
+from llia_core.session import Clip, Session
 
 FADE = 2  # frames that the cross-fade lasts
 
@@ -27,18 +27,18 @@ class Kept(Session):
 class ColdClips(Session):
     """Every clip starts without a past."""
 
-    def _sample(self, start: int, labels: list[int]):
+    def denoise(self, clip: Clip):
         self.state.motion = [[] for _ in self.timesteps]
-        return super()._sample(start, labels)
+        return super().denoise(clip)
 
 
 class FreshNoise(Session):
     """New noise for every clip, shared by its frames."""
 
-    def _sample(self, start: int, labels: list[int]):
-        generator = torch.Generator().manual_seed(start)
+    def denoise(self, clip: Clip):
+        generator = torch.Generator().manual_seed(clip.start)
         self.noise = torch.randn(self.noise.shape, generator=generator)
-        return super()._sample(start, labels)
+        return super().denoise(clip)
 
 
 class FreshNoiseColdClips(ColdClips, FreshNoise):
@@ -48,19 +48,19 @@ class FreshNoiseColdClips(ColdClips, FreshNoise):
 class NoisyPast(Session):
     """Noise on the carried state, as models are trained with that feed on their own frames."""
 
-    def _sample(self, start: int, labels: list[int]):
-        generator = torch.Generator().manual_seed(start)
+    def denoise(self, clip: Clip):
+        generator = torch.Generator().manual_seed(clip.start)
         self.state.motion = [
             [t + 0.2 * t.std() * torch.randn(t.shape, generator=generator) for t in step] for step in self.state.motion
         ]
-        return super()._sample(start, labels)
+        return super().denoise(clip)
 
 
 class AnchoredStatistics(Session):
     """Latents of every frame are given the reference's mean and deviation, channel by channel."""
 
-    def _sample(self, start: int, labels: list[int]):
-        out = super()._sample(start, labels)
+    def denoise(self, clip: Clip):
+        out = super().denoise(clip)
         reference = self.condition.latents[:, None]
         mean, std = (f(reference) for f in (_mean, _std))
         return replace(out, x0=(out.x0 - _mean(out.x0)) / _std(out.x0) * std + mean)
@@ -69,10 +69,10 @@ class AnchoredStatistics(Session):
 class CrossFade(ColdClips):
     """Clips without a past whose first FADE frames fade in from the last one before, in latent space and flow."""
 
-    def _sample(self, start: int, labels: list[int]):
-        out = super()._sample(start, labels)
+    def denoise(self, clip: Clip):
+        out = super().denoise(clip)
         before = getattr(self, "_before", None)
-        for k in range(min(FADE, len(labels)) if before is not None else 0):
+        for k in range(min(FADE, len(clip.labels)) if before is not None else 0):
             share = (FADE - k) / (FADE + 1)
             out.x0[:, k] = share * before.x0[:, -1] + (1 - share) * out.x0[:, k]
             out.flow[:, k] = share * before.flow[:, -1] + (1 - share) * out.flow[:, k]

@@ -161,8 +161,11 @@ class ModelConfig(Config):
     prediction_type: str  # "v_prediction" or "sample"
     motion_frames: int
     resolution: int
+    sampling: str = "consistency"  # what the weights were trained for: "consistency" or "tcd" (few steps), or "ddim"
 
     def __post_init__(self) -> None:
+        if self.sampling not in ("consistency", "tcd", "ddim"):
+            raise ValueError(f"sampling: got {self.sampling!r}, expected 'consistency', 'tcd' or 'ddim'")
         if self.prediction_type not in ("v_prediction", "sample"):
             raise ValueError(f"prediction_type: got {self.prediction_type!r}, expected 'v_prediction' or 'sample'")
 
@@ -284,5 +287,6 @@ _SD15 = ModelConfig(
     prediction_type="v_prediction",
     motion_frames=2,
     resolution=512,
+    sampling="ddim",
 )
 NAMED: dict[str, ModelConfig] = {config.name: config for config in (_TINY, _SD15)}

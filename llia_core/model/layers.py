@@ -150,11 +150,14 @@ class Attention(nn.Module):
         return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
 
     def with_reference(self, x: Tensor, keys: Tensor, values: Tensor, frames: int) -> Tensor:
-        """Self-attention that also reads projected `keys` and `values` (b, r, dim), shared by the frames of a clip."""
+        """Self-attention that also reads projected `keys` and `values` (b, r, dim), shared by the frames of a clip, or
+        (b * frames, r, dim)."""
         key, value = (
             torch.cat(
                 [own.unflatten(0, (-1, frames)), shared.to(own.dtype)[:, None].expand(-1, frames, -1, -1)], dim=2
             ).flatten(0, 1)
+            if len(shared) * frames == len(own)
+            else torch.cat([own, shared.to(own.dtype)], dim=1)
             for own, shared in ((self.to_k(x), keys), (self.to_v(x), values))
         )
         return self.to_out[0](attend(self.to_q(x), key, value, self.heads))

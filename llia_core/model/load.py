@@ -1,5 +1,6 @@
 """Checkpoints: one safetensors file; its metadata holds the configs of model and speech encoder, and the origin."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -7,51 +8,106 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..quantization import SCALES, Int8, declared_layers, quantization_metadata
 from ..speech import SpeechConfig
 from .avatar import Avatar
 from .config import ModelConfig
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "llia-tiny.safetensors"
 FORMAT = "llia-1"
+PRECISIONS = ("float32", "int8")
 
 
 class CheckpointError(RuntimeError):
     """The file is no checkpoint of ours, or a broken one. The text says what to do."""
 
 
-def save_model(model: Avatar, path: str | Path, origin: dict | None = None, dtype: torch.dtype = torch.float16) -> None:
-    """Write weights in `dtype` and configs; nothing half-written takes the name. origin: what the model card says."""
-    from safetensors.torch import save_file
+def save_model(
+    model: Avatar, path: str | Path, origin: dict | None = None, dtype: torch.dtype = torch.float16,
+    quantization: dict | None = None,
+) -> None:  # fmt: skip
+    """Write weights in `dtype` and configs; nothing half-written takes the name. origin: what the model card says.
 
-    path = Path(path)
-    weights = {k: v.to(dtype).contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(model.config.to_dict()),
-        "speech": json.dumps(model.speech.to_metadata()),
-        "origin": json.dumps(origin or {}),
+    Integer layers keep their type, and their scales float32; quantization: how they were made.
+    """
+    metadata = {"config": model.config.to_dict(), "speech": model.speech.to_metadata(), "origin": origin or {}}
+    if quantization is not None:
+        metadata["quantization"] = quantization
+    weights = {
+        key: value.to(dtype) if value.is_floating_point() and not key.endswith(SCALES) else value
+        for key, value in model.state_dict().items()
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file(weights, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = {key: json.dumps(value) for key, value in metadata.items()}
+    save_weights(weights, text | quantization_metadata(model), Path(path))
 
 
-def load_model(path: str | Path | None = None, device: str = "cpu", operations=nn) -> Avatar:
-    """The bundled llia-tiny, or the checkpoint at `path`, in float32, ready for inference.
+def load_model(
+    path: str | Path | None = None, device: str = "cpu", operations=nn, precision: str = "float32"
+) -> Avatar:
+    """The bundled llia-tiny, or the checkpoint at `path`, ready for inference.
 
-    Raises FileNotFoundError or CheckpointError that say which file and what to do.
+    precision: "float32", or "int8": the checkpoint that `quantize` made of it and put beside it. A path that names an
+    INT8 checkpoint loads as it is; a folder is a photoreal model. Raises FileNotFoundError or CheckpointError that say
+    which file and what to do, ValueError for another precision.
     """
     path = Path(path) if path is not None else BUNDLED
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    if path.is_dir():
+        from ..photoreal.model import load_photoreal
+
+        return load_photoreal(path, device, operations=operations)
     metadata, weights = read_checkpoint(path)
+    if precision == "int8" and not declared_layers(metadata):
+        path = _int8_file(path)
+        metadata, weights = read_checkpoint(path)
+    integer = declared_layers(metadata)
+    operations = Int8 if integer else operations
     model = Avatar(
         ModelConfig.from_dict(json.loads(metadata["config"])),
         SpeechConfig(**json.loads(metadata["speech"])),
         operations,
     )
+    for name in integer:
+        model.get_submodule(name).declare()
     wanted = model.state_dict()
+    check_weights(model, weights, path)
+    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in weights.items()})
+    model = model.to(device).eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
+
+
+def int8_name(path: str | Path) -> Path:
+    """Where `quantize` puts the INT8 form of the checkpoint at `path`."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}-int8{path.suffix}")
+
+
+def _int8_file(path: Path) -> Path:
+    found = int8_name(path)
+    command = "python -m llia_core quantize" + ("" if path == BUNDLED else f" {path}")
+    if not found.is_file():
+        raise FileNotFoundError(f"no INT8 checkpoint at {found}: make it with `{command}`")
+    with open(found, "rb") as file:  # only the header is needed, and not yet the weights
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    made_of = json.loads(header["__metadata__"].get("quantization", "{}")).get("digest")
+    if made_of != file_digest(path):
+        raise CheckpointError(f"{found} was made of another {path.name}: make it anew with `{command}`")
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raises CheckpointError that names keys which `weights`, read from `path`, lack or have too many."""
+    wanted = module.state_dict()
     missing, foreign = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     wrong = [k for k in wanted if k in weights and wanted[k].shape != weights[k].shape]
     if missing or foreign or wrong:
@@ -60,9 +116,18 @@ def load_model(path: str | Path | None = None, device: str = "cpu", operations=n
             f"missing {missing[:3]}, foreign {foreign[:3]}, other shapes {wrong[:3]}. "
             "It was damaged or written by another version: fetch it again, or run the conversion again."
         )
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in weights.items()})
-    model = model.to(device).eval().requires_grad_(False)
-    return model.to(memory_format=torch.channels_last)
+
+
+def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Write tensors as they are, with metadata and our format; nothing half-written takes the name."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file({k: v.contiguous() for k, v in weights.items()}, temporary, {"format": FORMAT} | metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

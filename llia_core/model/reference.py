@@ -15,8 +15,9 @@ from .layers import Context, to_maps
 class ReferenceCache:
     """What the denoiser reads of the reference; lists are in the order of the UNet's spatial attention blocks.
 
-    keys, values: (b, positions, inner), projected once for each block. Without them, `features` (b, positions, inner)
-    are projected in every call, for every frame: same result, slower.
+    keys, values: (b, positions, inner), projected once for each block; or (b * frames, positions, inner), if every frame
+    reads others. Without them, `features` (b, positions, inner) are projected in every call, for every frame: same
+    result, slower.
     motion_maps: (b, m, inner, h, w), ReferenceNet features of motion frames for bidirectional motion modules.
     """
 
@@ -121,8 +122,22 @@ def build_reference_cache(
     if image_tokens is not None:
         image_tokens = image_tokens.repeat_interleave(rows, dim=0)
     features, _ = reference_unet(latents, image_tokens)
-    sizes = [_map_size(feature.shape[1], *latents.shape[-2:]) for feature in features]
-    return cache_features(denoiser, features, sizes, rows, project)
+    return cache_features(denoiser, features, map_sizes(features, latents.shape[-2:]), rows, project)
+
+
+def motion_features(reference_unet: ReferenceUNet, latents: Tensor, image_tokens: Tensor) -> list[Tensor]:
+    """Maps (1, m, inner, h, w) of motion frames for each spatial block: what ReferenceCache.motion_maps holds.
+
+    latents (1, m, c, h, w), image_tokens (1, t, d).
+    """
+    features, _ = reference_unet(latents[0], image_tokens.expand(latents.shape[1], -1, -1))
+    sizes = map_sizes(features, latents.shape[-2:])
+    return [to_maps(feature, *size)[None] for feature, size in zip(features, sizes, strict=True)]
+
+
+def map_sizes(features: list[Tensor], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """(h, w) of each feature (n, positions, inner) of latents of `size` (h, w)."""
+    return [_map_size(feature.shape[1], *size) for feature in features]
 
 
 def _map_size(positions: int, height: int, width: int) -> tuple[int, int]:

@@ -1,0 +1,24 @@
+"""comfy.model_management: devices and cancelling."""
+
+from ..runtime import InterruptProcessingException, interrupt, interrupted, throw_if_interrupted
+
+__all__ = ["InterruptProcessingException"]
+
+
+def get_torch_device():
+    """The torch device that models run on: the first GPU, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def throw_exception_if_processing_interrupted() -> None:
+    throw_if_interrupted()
+
+
+def processing_interrupted() -> bool:
+    return interrupted()
+
+
+def interrupt_current_processing(value: bool = True) -> None:
+    interrupt(value)

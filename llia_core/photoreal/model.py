@@ -1,0 +1,113 @@
+"""llia-sd15 as one module, and the folder that it is kept in.
+
+A folder holds model.safetensors (UNets, projections, face locator), vae.safetensors, speech.safetensors, and where
+wanted taesd.safetensors, a small decoder. `python -m llia_core convert hallo` writes it from the open weights.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..model.autoencoder import build_autoencoder
+from ..model.avatar import AvatarModel
+from ..model.config import AutoencoderConfig, ModelConfig
+from ..model.load import CheckpointError, check_weights, read_checkpoint
+from ..speech import SpeechConfig, SpeechEncoder
+
+PARTS = {"model": "model.safetensors", "vae": "vae.safetensors", "speech": "speech.safetensors"}
+FAST_DECODER = "taesd.safetensors"
+HOW = (
+    "Download the files that docs/photoreal.md lists and run: python -m llia_core convert hallo FOLDER "
+    "-o models/llia/hallo"
+)
+
+
+class Photoreal(AvatarModel):
+    """All networks of llia-sd15. `fast` decodes instead of the autoencoder where it is there: TAESD.
+
+    autoencoder may be any object with `encode` and `decode` as in model/autoencoder.py.
+    """
+
+    def __init__(self, config: ModelConfig, operations: Any = nn) -> None:
+        super().__init__(config, operations)
+        self.speech: SpeechEncoder | None = None
+        self.autoencoder: Any = None
+        self.fast: nn.Module | None = None
+
+    def image_tokens(self, identity: Tensor | None = None) -> Tensor:
+        """Image tokens (2, t, d), unconditional then conditional, of a face embedding (512,); none: zeros, as the original
+        does where it finds no face."""
+        weight = self.imageproj.proj.weight
+        embeddings = weight.new_zeros(2, self.config.image_projection.embed_dim)
+        if identity is not None:
+            if identity.numel() != embeddings.shape[1]:
+                raise ValueError(
+                    f"the face embedding has shape {tuple(identity.shape)}, expected ({embeddings.shape[1]},)"
+                )
+            embeddings[1] = identity.flatten().to(weight)
+        return self.imageproj(embeddings)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (n, 3, S, S) in [-1, 1] -> latents (n, 4, S / 8, S / 8)."""
+        return self.autoencoder.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (n, 4, h, w) -> images (n, 3, 8h, 8w) in [-1, 1], one after another: memory stays small."""
+        decoder = self.fast if self.fast is not None else self.autoencoder
+        return torch.cat([decoder.decode(one).clamp(-1, 1) for one in latents.split(1)])
+
+
+def load_photoreal(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    operations: Any = nn,
+    fast: bool = True,
+    vae: Any = None,
+) -> Photoreal:
+    """The model in `folder`, ready for inference. fast: decode with TAESD if the folder has it. vae: used instead of the
+    folder's own, which may then be absent.
+
+    Raises FileNotFoundError that names missing files and where they come from, CheckpointError for broken ones.
+    """
+    folder = Path(folder)
+    missing = missing_parts(folder, own_vae=vae is None)
+    if missing:
+        raise FileNotFoundError(f"{folder} is not a complete photoreal model: {', '.join(missing)} missing. {HOW}")
+    metadata, weights = read_checkpoint(folder / PARTS["model"])
+    with torch.device("meta"):
+        model = Photoreal(ModelConfig.from_dict(json.loads(metadata["config"])), operations)
+    check_weights(model, weights, folder / PARTS["model"])
+    model.load_state_dict({key: value.to(device, dtype) for key, value in weights.items()}, assign=True)
+    del weights
+    model.speech = _load_speech(folder / PARTS["speech"]).to(device, dtype)
+    model.autoencoder = vae or _load_autoencoder(folder / PARTS["vae"], operations).to(device, dtype)
+    if fast and (folder / FAST_DECODER).is_file():
+        model.fast = _load_autoencoder(folder / FAST_DECODER, operations).to(device, dtype)
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def missing_parts(folder: Path, own_vae: bool = True) -> list[str]:
+    """Names of the files that `folder` lacks."""
+    return [name for part, name in PARTS.items() if not (folder / name).is_file() and (own_vae or part != "vae")]
+
+
+def _load_speech(path: Path) -> SpeechEncoder:
+    metadata, weights = read_checkpoint(path)
+    encoder = SpeechEncoder(SpeechConfig(**json.loads(metadata["speech"])))
+    check_weights(encoder, weights, path)
+    encoder.load_state_dict(weights)
+    return encoder
+
+
+def _load_autoencoder(path: Path, operations: Any) -> nn.Module:
+    metadata, weights = read_checkpoint(path)
+    if "config" not in metadata:
+        raise CheckpointError(f"{path} lacks the autoencoder's config: convert it again")
+    autoencoder = build_autoencoder(AutoencoderConfig.from_dict(json.loads(metadata["config"])), operations)
+    check_weights(autoencoder, weights, path)
+    autoencoder.load_state_dict(weights)
+    return autoencoder
