@@ -167,7 +167,7 @@ def lip_maps(source: Tensor, target: Tensor, size: int) -> LipMaps:
 
 
 def cavity_colour(image: Tensor, masks: Tensor) -> Tensor:
-    """(b, 3) in [-1, 1]: a fifth of the lips' own colour, from image (b, 3, R, R) and masks (b, 2, R, R), lips first."""
+    """(b, 3) in [-1, 1]: a fifth of the lips' own colour. image (b, 3, R, R), masks (b, 2, R, R), lips first."""
     weight = masks[:, :1].to(image)
     lips = (image * weight).sum((2, 3)) / weight.sum((2, 3)).clamp_min(1e-3)
     return (lips + 1) * 0.2 - 1

@@ -1,8 +1,8 @@
 """A small causal network that hears mouth shapes: the bundled model's speech features.
 
 The layout is wav2vec's (Schneider et al. 2019, 1904.05862): a convolutional feature encoder, then a convolutional
-context network of dilated layers (van den Oord et al. 2016, 1609.03499). It starts from a log mel spectrogram instead of
-the raw wave: with few hours of speech and one CPU core that learns in minutes what raw audio takes hours for.
+context network of dilated layers (van den Oord et al. 2016, 1609.03499). It starts from a log mel spectrogram instead
+of the raw wave: with few hours of speech and one CPU core that learns in minutes what raw audio takes hours for.
 """
 
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class MouthNet(nn.Module):
         return self.head(self.norm(x.transpose(1, 2)))
 
     def log_mel(self, samples: Tensor, bank: Tensor | None = None) -> Tensor:
-        """(n, samples) -> (n, bands, t) at 100 Hz, about -2.5 (silence) to 2. bank: (n, 257, bands), if not the usual."""
+        """(n, samples) -> (n, bands, t) at 100 Hz, about -2.5 (silence) to 2. bank: (n, 257, bands) if not its own."""
         spectrum = torch.stft(samples.float(), FFT, HOP, WINDOW, self.window.float(), center=False, return_complex=True)
         power = spectrum.abs().square().transpose(1, 2)
         mel = power @ (self.bank.float() if bank is None else bank)

@@ -79,12 +79,10 @@ class Avatar(AvatarModel):
         self.speech = SpeechEncoder(speech)
         self.rig = LipRig(operations=operations)
         self.autoencoder = build_autoencoder(config.autoencoder, operations)
-        residual, flow = output_windows(config.latent_size)
-        self.register_buffer("residual_window", residual, persistent=False)
-        self.register_buffer("flow_window", flow, persistent=False)
+        self.register_buffer("flow_window", flow_window(config.latent_size), persistent=False)
 
     def reference(self, image: Tensor, masks: Tensor, lips: Tensor) -> Conditioning:
-        """image (b, 3, R, R) in [-1, 1], masks (b, 2, R, R) of lips and face, lip curves (b, 37, 2) -> for `predict`."""
+        """For `predict`: image (b, 3, R, R) in [-1, 1], masks (b, 2, R, R) of lips and face, curves (b, 37, 2)."""
         latents = self.autoencoder.encode(image)
         cache = build_reference_cache(self.reference_unet, self.denoising_unet, latents)
         return Conditioning(image, latents, cache, self.face_locator(masks), lips, cavity_colour(image, masks))
@@ -123,7 +121,7 @@ class Avatar(AvatarModel):
             motion=motion,
         )
         channels = self.config.autoencoder.latent_channels
-        residual = output[:, :, :channels] * self.residual_window
+        residual = output[:, :, :channels] * opened(maps.inside, noisy.shape[-2:]).unflatten(0, (b, f))
         correction = (output[:, :, channels:] * self.flow_window * FLOW_SCALE).flatten(0, 1)
         flow = maps.flow + F.interpolate(correction, size=maps.flow.shape[-2:], mode="bilinear", align_corners=False)
         warped = warp_region(condition, flow, maps.inside)
@@ -140,7 +138,7 @@ class Avatar(AvatarModel):
 
 
 def warp_region(condition: Conditioning, flow: Tensor, inside: Tensor) -> Tensor:
-    """The reference sampled along flow (b * f, 2, R, R), dark where `inside` (b * f, 1, R, R) says -> (b * f, 3, R, R)."""
+    """(b * f, 3, R, R): the reference sampled along flow (b * f, 2, R, R), dark as far as inside (b * f, 1, R, R)."""
     n, size = len(flow), flow.shape[-1]
     each = n // len(condition.image)
     axis = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
@@ -151,14 +149,20 @@ def warp_region(condition: Conditioning, flow: Tensor, inside: Tensor) -> Tensor
     return torch.lerp(warped, condition.cavity.repeat_interleave(each, 0)[:, :, None, None].to(warped), inside)
 
 
-def output_windows(size: int) -> tuple[Tensor, Tensor]:
-    """Where the residual (mouth, chin) and the flow (all but the border) may act: two (size, size) maps in [0, 1]."""
+def opened(inside: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, 1, h, w) in [0, 1]: latent cells in or next to the opening of the mouth, where the residual may paint.
+
+    Lips and skin stay the portrait's own pixels, and a closed mouth is painted nowhere.
+    """
+    cells = F.max_pool2d(F.adaptive_max_pool2d(inside, size), 3, 1, 1)
+    return (1.5 * F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)).clamp(max=1)
+
+
+def flow_window(size: int) -> Tensor:
+    """(size, size) in [0, 1]: the flow fades out before the region's border."""
     axis = (torch.arange(size) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    radius = torch.sqrt((x / 0.62).square() + ((y + 0.02) / 0.66).square())
-    residual = _fade(radius, 0.8, 1.15)
-    edge = torch.maximum(x.abs(), y.abs())
-    return residual, _fade(edge, 0.72, 0.97)
+    return _fade(torch.maximum(x.abs(), y.abs()), 0.72, 0.97)
 
 
 def _fade(value: Tensor, full: float, none: float) -> Tensor:

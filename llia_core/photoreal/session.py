@@ -162,7 +162,9 @@ class PhotorealSession(Session):
             )
             return None if stopped else made
         sampler = sample_tcd if config.sampling == "tcd" else sample_consistency
-        return sampler(predict_x0, noise, self.timesteps, self.schedule, lambda step: self._noise(noise.shape[1], step + 1))
+        return sampler(
+            predict_x0, noise, self.timesteps, self.schedule, lambda step: self._noise(noise.shape[1], step + 1)
+        )
 
     def motion(self) -> Tensor:
         """Latents (1, m, c, h, w) that the next clip continues; at first the portrait's own."""
@@ -185,7 +187,13 @@ class PhotorealSession(Session):
             noise = torch.randn(shape, generator=self.generator)
         else:
             generator = torch.Generator().manual_seed(self.seed + (step << 32))
-            most = (1, config.denoiser.motion_positions, shape[1], side, side)  # a frame's does not depend on the length
+            most = (
+                1,
+                config.denoiser.motion_positions,
+                shape[1],
+                side,
+                side,
+            )  # a frame's does not depend on the length
             return torch.randn(most, generator=generator)[:, :frames].to(self.device, self.dtype)
         return noise.transpose(1, 2).to(self.device, self.dtype)
 

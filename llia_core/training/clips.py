@@ -112,15 +112,13 @@ def as_measured(lips: Tensor, generator: torch.Generator) -> Tensor:
     def random(scale: float, *shape: int) -> Tensor:
         return scale * torch.randn(b, *shape, generator=generator)
 
-    out = lips.clone()
-    edges = out[:, :-1].unflatten(1, (4, STATIONS))
+    edges, chin = lips[:, :-1].unflatten(1, (4, STATIONS)), lips[:, -1:] + random(0.04, 1, 2)
     # Outer and inner edge of a lip err by much the same.
-    edges += random(0.010, 1, 1, 2) + random(0.006, 4, 1, 2)
-    middle = edges[..., :1].mean(2, keepdim=True)
-    edges[..., :1] = middle + (edges[..., :1] - middle) * (0.96 + random(0.05, 1, 1, 1))
-    out[:, :-1] = edges.flatten(1, 2)
-    out[:, -1] += random(0.04, 2)
-    return out
+    edges = edges + random(0.010, 1, 1, 2) + random(0.006, 4, 1, 2)
+    x, y = edges.unbind(-1)
+    middle = x.mean(2, keepdim=True)
+    x = middle + (x - middle) * (0.96 + random(0.05, 1, 1))
+    return torch.cat((torch.stack((x, y), dim=-1).flatten(1, 2), chin), dim=1)
 
 
 def mirrored(points: Tensor) -> Tensor:

@@ -154,8 +154,8 @@ def _seen_by(target: Avatar, example: Example) -> Example:
     """The same example seen by the target's own ReferenceNet."""
     masks = example.masks
     return Example(
-        target.reference(example.condition.image, masks, example.condition.lips), example.windows, example.labels, example.frames,
-        example.latents, example.mouth, masks, example.points,
+        target.reference(example.condition.image, masks, example.condition.lips), example.windows, example.labels,
+        example.frames, example.latents, example.mouth, masks, example.points,
     )  # fmt: skip
 
 
