@@ -196,6 +196,10 @@ def _system_stats() -> dict:
     return {"system": system, "devices": [device]}
 
 
+# The page opens with the templates as long as it is False; later with a workflow of nodes that this host does not have.
+NOT_KEPT = "Comfy.TutorialCompleted"
+
+
 def _settings_routes() -> list[web.RouteDef]:
     def read() -> dict:
         return json.loads((user_folder() / "comfy.settings.json").read_text(encoding="utf-8"))
@@ -203,6 +207,7 @@ def _settings_routes() -> list[web.RouteDef]:
     def write(changes: dict) -> web.Response:
         file = user_folder() / "comfy.settings.json"
         part = file.with_suffix(".part")
+        changes.pop(NOT_KEPT, None)
         part.write_text(json.dumps(read() | changes, indent=4), encoding="utf-8")
         part.replace(file)
         return web.Response()

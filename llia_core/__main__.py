@@ -73,8 +73,14 @@ def _train(p: argparse.ArgumentParser) -> None:
 
 
 def _convert(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--runs", default="runs", help="folder of training results (default runs)")
-    p.add_argument("-o", "--output", required=True, help="safetensors file to write")
+    p.add_argument("kind", nargs="?", choices=("runs", "hallo"), default="runs", help="own training, or open weights")
+    p.add_argument("folder", nargs="?", help="hallo: folder laid out as its public page, see docs/photoreal.md")
+    p.add_argument("--runs", default="runs", help="runs: folder of training results (default runs)")
+    p.add_argument("--net", help="hallo: net.pth, where it is not in the folder")
+    p.add_argument("--vae", help="hallo: Stable Diffusion 1.5's autoencoder, file or folder")
+    p.add_argument("--speech", help="hallo: folder of wav2vec2-base-960h")
+    p.add_argument("--tiny", help="hallo: TAESD for fast decoding, file or folder; optional")
+    p.add_argument("-o", "--output", required=True, help="safetensors file to write; hallo: folder")
     p.set_defaults(run=commands.convert)
 
 

@@ -23,7 +23,7 @@ from .quantization import Int8, Int8Layer, integer_layers
 
 PARTS = ("denoising_unet.", "reference_unet.", "autoencoder.decoder.", "audioproj.", "face_locator.")
 SMALLEST_SHARE = 1 / 2000  # of all multiplications, and of all weights: a layer with less of both stays float
-TARGET_DB = 26.0  # signal over rounding noise, in each part of the output by itself
+TARGET_DB = 24.0  # signal over rounding noise, in each part of the output by itself
 KEPT_SAMPLES = 4096  # activation values kept of each call, from which the range is chosen
 SECONDS = 2.0  # of sound for each portrait
 PROBE_FRAMES = 6
@@ -42,12 +42,12 @@ class Watched:
         """The range whose rounding and clipping of the seen values has the least squared error."""
         values = torch.cat(self.samples)
         best, found = float("inf"), (self.low, self.high)
-        for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
-            low, high = self.low * share, self.high * share
-            step = max((high - low) / 255, 1e-12)
-            error = float((((values - low) / step).round().clamp(0, 255) * step + low - values).square().mean())
-            if error < best:
-                best, found = error, (low, high)
+        for low in (self.low, 0.7 * self.low, 0.4 * self.low):
+            for high in (share * self.high for share in (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)):
+                step = max((high - low) / 255, 1e-12)
+                error = float((((values - low) / step).round().clamp(0, 255) * step + low - values).square().mean())
+                if error < best:
+                    best, found = error, (low, high)
         return found
 
 
@@ -63,7 +63,7 @@ def watch(model: nn.Module, run: Callable[[], Any]) -> dict[str, Watched]:
             low, high = x.aminmax()
             one.low, one.high = min(one.low, float(low)), max(one.high, float(high))
             flat = x.flatten()
-            one.samples.append(flat[:: max(1, len(flat) // KEPT_SAMPLES)].cpu())
+            one.samples.append(flat[:: max(1, len(flat) // KEPT_SAMPLES)].cpu().clone())
             one.multiplications += output.numel() * module.weight[0].numel()
 
         return hook

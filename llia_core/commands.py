@@ -123,7 +123,14 @@ def train(arguments: Namespace) -> None:
 
 
 def convert(arguments: Namespace) -> None:
-    """Training results to one checkpoint file."""
+    """Training results to one checkpoint file, or open weights to a folder."""
+    if arguments.kind == "hallo":
+        from .importer import convert_hallo, find_sources
+
+        given = {part: getattr(arguments, part) for part in ("net", "vae", "speech", "tiny")}
+        folder = Path(arguments.folder) if arguments.folder else None
+        print(convert_hallo(find_sources(folder, **given), Path(arguments.output), say=print))
+        return
     from .training.stages import export
 
     print(f"{arguments.output}: from {export(Path(arguments.runs), Path(arguments.output))}")

@@ -135,16 +135,28 @@ def _nearest(name: str, known: dict) -> str:
     return (f", did you mean {close[0]!r}" if close else "") + f"; there are: {', '.join(known)}"
 
 
-def edit_expression(image: Tensor, landmarks: Tensor, expression: Expression) -> tuple[Tensor, Tensor]:
+def add_expressions(base: Expression, more: Expression) -> Expression:
+    """The sum of two, slider by slider, kept within RANGES: a template and what is set by hand."""
+    sums = {name: getattr(base, name) + getattr(more, name) for name in RANGES}
+    return Expression(**{name: min(max(sums[name], low), high) for name, (low, high) in RANGES.items()})
+
+
+def still_warp(image: Tensor, landmarks: Tensor) -> FaceWarp:
+    """What edit_expression needs to know of a picture, to be kept where it is edited again and again."""
+    return FaceWarp(landmarks, *image.shape[-2:], STILL_CELLS, image)
+
+
+def edit_expression(
+    image: Tensor, landmarks: Tensor, expression: Expression, warp: FaceWarp | None = None
+) -> tuple[Tensor, Tensor]:
     """`image` (3, H, W) in [-1, 1] with `landmarks` (478, 3), moved to `expression`: (new image, new landmarks).
 
-    Any size. A zero expression returns the very same values.
+    Any size. A zero expression returns the very same values. warp: still_warp of this picture, made here without.
     """
     if expression.is_zero:
         return image, landmarks
-    height, width = image.shape[-2:]
     params = expression.params()
-    warp = FaceWarp(landmarks, height, width, STILL_CELLS, image)
+    warp = warp or still_warp(image, landmarks)
     moved = warp.displaced(params)[0]
     result = paint_mouth(warp.apply_fine(image, params), image, landmarks, moved)
     lids = ((LEFT_LID_UPPER, LEFT_LID_LOWER, "blink_right"), (RIGHT_LID_UPPER, RIGHT_LID_LOWER, "blink_left"))

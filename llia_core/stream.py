@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .audio import FPS, SAMPLE_RATE, frame_count, to_mono, to_mono_16k
 from .model.avatar import Avatar
+from .photoreal import GUIDANCE, Photoreal, open_session
 from .portrait import Portrait
 from .session import FUTURE, PAST, Session
 from .speech import EncodedSpeech
@@ -76,10 +77,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Stream:
-    """What to sample. steps: 1 to 8. first, largest: frames of the first and of the longest chunk. behaviour: 0 still,
-    1 natural. carry: the temporal layers remember the chunk before. Raises ValueError where the parts do not fit."""
+    """What to sample. steps: 1 to 8 (photoreal: to 50). first, largest: frames of the first and of the longest chunk.
+    behaviour: 0 still, 1 natural. carry: the temporal layers remember the chunk before. guidance: of photoreal models
+    that use it, 1: none. Raises ValueError where the parts do not fit."""
 
-    model: Avatar
+    model: Avatar | Photoreal
     portrait: Portrait
     speech: Speech
     states: States
@@ -89,6 +91,7 @@ class Stream:
     largest: int = 16
     behaviour: float = 1.0
     carry: bool = True
+    guidance: float = GUIDANCE
 
     def __post_init__(self) -> None:
         if len(self.states.labels) != self.speech.frames:
@@ -155,9 +158,10 @@ class Stream:
 
     def open(self, should_stop: Callable[[], bool] = lambda: False) -> Session:
         """A session set up for this recipe, at its beginning."""
-        return Session(
+        return open_session(
             self.model,
             self.portrait,
+            guidance=self.guidance,
             steps=self.steps,
             seed=self.seed,
             behaviour=self.behaviour,
@@ -172,7 +176,7 @@ class Stream:
 
 
 def encode_speech(
-    model: Avatar, waveform: Tensor, sample_rate: int, on_progress: Callable[[int, int], None] | None = None
+    model: Avatar | Photoreal, waveform: Tensor, sample_rate: int, on_progress: Callable[[int, int], None] | None = None
 ) -> Speech:
     """(C, N) floating point at sample_rate -> Speech, with all features the model will ask for.
 

@@ -22,11 +22,19 @@ class DemoSpeech(io.ComfyNode):
                     options=list(RECORDINGS),
                     default=next(iter(RECORDINGS)),
                     tooltip="greeting: one person speaks. The two sides of the conversation fit each other in time.",
-                )
+                ),
+                io.Int.Input(
+                    "repeat",
+                    default=1,
+                    min=1,
+                    max=1000,
+                    tooltip="How often it is said; to try long videos. The greeting lasts 10 s: 360 times make an hour.",
+                ),
             ],
             outputs=[io.Audio.Output("audio", tooltip="Sound, as Load Audio gives it.")],
         )
 
     @classmethod
-    def execute(cls, recording) -> io.NodeOutput:
-        return io.NodeOutput(audio_from_sound(*read_recording(recording)))
+    def execute(cls, recording, repeat=1) -> io.NodeOutput:
+        waveform, rate = read_recording(recording)
+        return io.NodeOutput(audio_from_sound(waveform.repeat(1, repeat), rate))

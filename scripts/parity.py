@@ -1,8 +1,8 @@
 """Compare llia-sd15 with outputs of Hallo v1's original code: python scripts/parity.py --set DIR
 
-DIR holds config_*.json, weights_*.safetensors and io_*.safetensors (several sets: --name A). Every size is read from the
-config; every tensor `out:*` is computed from the tensors `in:*` and compared. Prints the worst relative error of each
-and exits with status 1 if one is beyond its tolerance, cannot be computed, or is not known here.
+DIR holds config_*.json, weights_*.safetensors and io_*.safetensors (several sets: --name A). Every size is read from
+the config; every tensor `out:*` is computed from the tensors `in:*` and compared. Prints the worst relative error of
+each and exits with status 1 if one is beyond its tolerance, cannot be computed, or is not known here.
 """
 
 import argparse
@@ -96,8 +96,8 @@ def find_set(folder: Path, name: str | None) -> dict[str, Path]:
 
 
 def load_vectors(folder: Path, name: str | None = None) -> Vectors:
-    """Model, inputs and outputs of a set. A set may hold the weights of some modules only ("partial" in its config): the
-    others become nan, so that nothing can pass that depends on them."""
+    """Model, inputs and outputs of a set. A set may hold the weights of some modules only ("partial" in its config):
+    the others become nan, so that nothing can pass that depends on them."""
     from safetensors.torch import load_file
 
     files = find_set(folder, name)

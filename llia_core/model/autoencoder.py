@@ -41,7 +41,7 @@ class PatchResBlock(nn.Module):
         self.conv2 = operations.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return self.conv2(F.relu_(self.conv1(x))).add_(x)
 
 
 class PatchDecoder(nn.Module):
@@ -60,8 +60,8 @@ class PatchDecoder(nn.Module):
         hidden = self.conv_in(latents)
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = self.block_up(F.pixel_shuffle(self.conv_up(F.relu(hidden)), 2))
-        return F.pixel_shuffle(self.conv_out(F.relu(hidden)), 2)
+        hidden = self.block_up(F.pixel_shuffle(self.conv_up(F.relu_(hidden)), 2))
+        return F.pixel_shuffle(self.conv_out(F.relu_(hidden)), 2)
 
 
 class PatchAutoencoder(nn.Module):

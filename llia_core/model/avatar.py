@@ -93,8 +93,8 @@ class Avatar(AvatarModel):
 
     def move_lips(self, condition: Conditioning, shapes: Tensor) -> LipMaps:
         """Maps of b * f frames by mouth shapes (b, f, 7)."""
-        curves = self.rig(condition.lips, shapes).flatten(0, 1)
-        return lip_maps(condition.lips.repeat_interleave(shapes.shape[1], 0), curves, self.config.resolution)
+        curves = self.rig(condition.lips, shapes).flatten(0, 1).float()
+        return lip_maps(condition.lips.repeat_interleave(shapes.shape[1], 0).float(), curves, self.config.resolution)
 
     def predict(
         self,
@@ -121,8 +121,8 @@ class Avatar(AvatarModel):
             motion=motion,
         )
         channels = self.config.autoencoder.latent_channels
-        residual = output[:, :, :channels] * opened(maps.inside, noisy.shape[-2:]).unflatten(0, (b, f))
-        correction = (output[:, :, channels:] * self.flow_window * FLOW_SCALE).flatten(0, 1)
+        residual = output[:, :, :channels] * opened(maps.inside, noisy.shape[-2:]).unflatten(0, (b, f)).to(output)
+        correction = (output[:, :, channels:] * self.flow_window * FLOW_SCALE).flatten(0, 1).float()
         flow = maps.flow + F.interpolate(correction, size=maps.flow.shape[-2:], mode="bilinear", align_corners=False)
         warped = warp_region(condition, flow, maps.inside)
         latents = self.autoencoder.encode(warped).unflatten(0, (b, f))
@@ -144,9 +144,9 @@ def warp_region(condition: Conditioning, flow: Tensor, inside: Tensor) -> Tensor
     axis = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     grid = torch.stack((x, y), dim=-1) + flow.permute(0, 2, 3, 1)
-    source = condition.image.repeat_interleave(each, 0).to(grid)
+    source, cavity = (part.repeat_interleave(each, 0).to(grid) for part in (condition.image, condition.cavity))
     warped = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
-    return torch.lerp(warped, condition.cavity.repeat_interleave(each, 0)[:, :, None, None].to(warped), inside)
+    return torch.lerp(warped, cavity[:, :, None, None], inside).to(condition.image.dtype)
 
 
 def opened(inside: Tensor, size: tuple[int, int]) -> Tensor:

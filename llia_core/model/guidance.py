@@ -1,8 +1,9 @@
-"""What the two halves of classifier-free guidance read of portrait and motion frames, corrected or as Hallo v1 ships it.
+"""What the two halves of classifier-free guidance read of portrait and motion frames, corrected or as Hallo v1 ships
+it.
 
 The shipped inference has three faults in the guided case: the ReferenceNet is given the image tokens of the two halves
-in alternation, the denoiser's frames read the portrait's features of the two halves in alternation, and all features are
-rounded to float16. `AS_SHIPPED` repeats them to compare with the original; the default corrects them.
+in alternation, the denoiser's frames read the portrait's features of the two halves in alternation, and all features
+are rounded to float16. `AS_SHIPPED` repeats them to compare with the original; the default corrects them.
 """
 
 from dataclasses import dataclass

@@ -105,7 +105,7 @@ class ResBlock(nn.Module):
         else:
             hidden = self.norm2(hidden + time)
         hidden = self.conv2(F.silu(hidden))
-        return hidden + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
+        return hidden.add_(self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
 
 
 class Downsample(nn.Module):

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from .layers import ATTENTION_NORM_EPS, Attention, Context, FeedForward, to_maps, to_tokens, zero_
 
+NARROW = 8  # width of a head up to which `sliding` beats `masked`
+
 
 class PositionalEncoding(nn.Module):
     """Table of sinusoids, sine and cosine interleaved; a buffer, because Hallo's checkpoints hold it."""
@@ -65,15 +67,31 @@ class CausalAttention(Attention):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x (b, frames, positions, dim), context (b, past + frames, positions, dim) that ends with x."""
-        frames, past = x.shape[1], context.shape[1] - x.shape[1]
+        query, key, value = self.to_q(x), self.to_k(context), self.to_v(context)
+        narrow = query.shape[-1] // self.heads <= NARROW and context.shape[1] - x.shape[1] >= self.window
+        attend = self.sliding if narrow and x.device.type == "cpu" else self.masked
+        return self.to_out[0](attend(query, key, value))
+
+    def masked(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """All frames of the context, those outside the window masked; shapes as in `forward`."""
+        batch, frames, past = query.shape[0], query.shape[1], key.shape[1] - query.shape[1]
         query, key, value = (  # (b * positions, heads, frames, d)
-            t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
-            for t in (self.to_q(x), self.to_k(context), self.to_v(context))
+            t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1) for t in (query, key, value)
         )
         mask = self.mask(frames, past).to(query.dtype)[None]
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        out = out.unflatten(0, (x.shape[0], -1)).permute(0, 3, 1, 2, 4).flatten(3)
-        return self.to_out[0](out)
+        return out.unflatten(0, (batch, -1)).permute(0, 3, 1, 2, 4).flatten(3)
+
+    def sliding(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The same, distance by distance, once a whole window is past: no masked work, twice as fast for narrow heads
+        on a CPU."""
+        frames, past, width = query.shape[1], key.shape[1] - query.shape[1], query.shape[-1] // self.heads
+        head = torch.arange(self.heads, device=query.device).repeat_interleave(width)
+        gather = torch.nn.functional.one_hot(head, self.heads).to(query.dtype)  # (dim, heads): sums within a head
+        places = [slice(past - distance, past - distance + frames) for distance in range(self.window + 1)]
+        scores = torch.stack([(query * key[:, place]) @ (gather * width**-0.5) for place in places])
+        weights = (scores + self.relative_bias.T[:, None, None, None]).softmax(0)
+        return sum((weight @ gather.T) * value[:, place] for weight, place in zip(weights, places, strict=True))
 
 
 class TemporalBlock(nn.Module):

@@ -15,9 +15,9 @@ from .layers import Context, to_maps
 class ReferenceCache:
     """What the denoiser reads of the reference; lists are in the order of the UNet's spatial attention blocks.
 
-    keys, values: (b, positions, inner), projected once for each block; or (b * frames, positions, inner), if every frame
-    reads others. Without them, `features` (b, positions, inner) are projected in every call, for every frame: same
-    result, slower.
+    keys, values: (b, positions, inner), projected once for each block; or (b * frames, positions, inner), if every
+    frame reads others. Without them, `features` (b, positions, inner) are projected in every call, for every frame:
+    same result, slower.
     motion_maps: (b, m, inner, h, w), ReferenceNet features of motion frames for bidirectional motion modules.
     """
 

@@ -1,7 +1,7 @@
 """Face and lip masks as the open checkpoint was trained with: boxes round landmarks, blurred, one size a UNet level.
 
-Hallo v1 (arXiv 2406.08801) makes them with 8-bit image operations, whose rounding is part of the numbers: the resize and
-the blur here follow OpenCV's fixed-point arithmetic exactly, without needing that package.
+Hallo v1 (arXiv 2406.08801) makes them with 8-bit image operations, whose rounding is part of the numbers: the resize
+and the blur here follow OpenCV's fixed-point arithmetic exactly, without needing that package.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ def face_masks(landmarks: Tensor, height: int, width: int, size: int) -> FaceMas
 def masks_from_points(
     outline: np.ndarray, lips: np.ndarray, height: int, width: int, size: int, expand: float = FACE_EXPAND
 ) -> FaceMasks:
-    """The same from face outline points and lip points (n, 2) in pixels. Raises ValueError on a size not halving evenly.
+    """The same from face outline points and lip points (n, 2) in pixels. Raises ValueError on a size not halving
+    evenly.
 
     expand: how much larger than the outline's box the face box is.
     """

@@ -38,8 +38,8 @@ class Photoreal(AvatarModel):
         self.fast: nn.Module | None = None
 
     def image_tokens(self, identity: Tensor | None = None) -> Tensor:
-        """Image tokens (2, t, d), unconditional then conditional, of a face embedding (512,); none: zeros, as the original
-        does where it finds no face."""
+        """Image tokens (2, t, d), unconditional then conditional, of a face embedding (512,); none: zeros, as the
+        original does where it finds no face."""
         weight = self.imageproj.proj.weight
         embeddings = weight.new_zeros(2, self.config.image_projection.embed_dim)
         if identity is not None:
@@ -68,8 +68,8 @@ def load_photoreal(
     fast: bool = True,
     vae: Any = None,
 ) -> Photoreal:
-    """The model in `folder`, ready for inference. fast: decode with TAESD if the folder has it. vae: used instead of the
-    folder's own, which may then be absent.
+    """The model in `folder`, ready for inference. fast: decode with TAESD if the folder has it. vae: used instead of
+    the folder's own, which may then be absent.
 
     Raises FileNotFoundError that names missing files and where they come from, CheckpointError for broken ones.
     """

@@ -1,17 +1,19 @@
 """A session for llia-sd15: the same stream as session.py, with the whole picture painted by the diffusion model.
 
-Hallo v1's loop (arXiv 2406.08801): clips of 16 frames, each continuing two motion frames. What the original lacks: clips
-of any length, streaming with flat memory, states, the portrait's features computed once. Continuity: motion frames stay
-latents, which spares a decode and encode per clip and its losses; the noise of all clips is one, as FreeNoise
-(arXiv 2310.15169) reuses it, so that still parts keep their texture.
+Hallo v1's loop (arXiv 2406.08801): clips of 16 frames, each continuing two motion frames. What the original lacks:
+clips of any length, streaming with flat memory, states, the portrait's features computed once. Continuity: motion
+frames stay latents, which spares a decode and encode per clip and its losses; the noise of all clips is one, as
+FreeNoise (arXiv 2310.15169) reuses it, so that still parts keep their texture.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..model.avatar import Avatar
 from ..model.guidance import AS_SHIPPED, CORRECTED, Quirks
 from ..portrait import Portrait
 from ..sampling.chunks import ChunkPlanner
@@ -40,9 +42,9 @@ class ClipPlanner(ChunkPlanner):
 
 @dataclass(frozen=True)
 class Settings:
-    """guidance: scale of classifier-free guidance, 1: none; only for "ddim" weights. audio_scale: weight of the voice on
-    the background and pose, on the face, on the lips. quirks: faults of the original to repeat. as_shipped: motion frames
-    are decoded and encoded again and every clip has fresh noise, as in the original."""
+    """guidance: scale of classifier-free guidance, 1: none; only for "ddim" weights. audio_scale: weight of the voice
+    on the background and pose, on the face, on the lips. quirks: faults of the original to repeat. as_shipped: motion
+    frames are decoded and encoded again and every clip has fresh noise, as in the original."""
 
     guidance: float = GUIDANCE
     audio_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -56,9 +58,10 @@ PARITY = Settings(quirks=AS_SHIPPED, as_shipped=True)  # with seed 42: the offic
 class PhotorealSession(Session):
     """Streams frames of one portrait speaking; the methods are Session's.
 
-    steps: denoising steps, None: as many as the weights want. seed: of the noise. first, largest: frames of the first and
-    of the longest clip; the last one is made `first` frames long and cut. identity: face embedding (512,), if there is
-    one. The other parameters are Session's. Raises ValueError on a size or length that the model cannot make.
+    steps: denoising steps, None: as many as the weights want. seed: of the noise. first, largest: frames of the first
+    and of the longest clip; the last one is made `first` frames long and cut. identity: face embedding (512,), if there
+    is one. behaviour does nothing here: head and eyes move as the weights learned. The others are Session's.
+    Raises ValueError on a size or length that the model cannot make.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class PhotorealSession(Session):
         portrait: Portrait,
         steps: int | None = None,
         seed: int = 0,
+        behaviour: float = 1.0,
         timeline: Timeline | None = None,
         first: int = 16,
         largest: int = 16,
@@ -82,8 +86,8 @@ class PhotorealSession(Session):
             raise ValueError(f"clips of {largest} frames asked for, but this model makes {longest} at most")
         if portrait.size % SIZE_STEP:
             raise ValueError(
-                f"the portrait is {portrait.size} pixels, expected a multiple of {SIZE_STEP} for a photoreal model, such "
-                "as 256, 384 or 512"
+                f"the portrait is {portrait.size} pixels, expected a multiple of {SIZE_STEP} for a photoreal model, "
+                "such as 256, 384 or 512"
             )
         self.model, self.portrait, self.encoder, self.carry = model, portrait, encoder or model.speech, carry
         self.seed, self.timeline, self.should_stop = seed, timeline or Timeline(), should_stop
@@ -209,3 +213,10 @@ class PhotorealSession(Session):
     def load_state_dict(self, saved: dict) -> None:
         super().load_state_dict(saved)
         self.generator.set_state(saved["generator"])
+
+
+def open_session(model: Avatar | Photoreal, portrait: Portrait, guidance: float = GUIDANCE, **settings: Any) -> Session:
+    """The session that goes with the model. settings: parameters that both kinds have."""
+    if isinstance(model, Photoreal):
+        return PhotorealSession(model, portrait, settings=Settings(guidance=guidance), **settings)
+    return Session(model, portrait, **settings)

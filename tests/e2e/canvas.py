@@ -72,16 +72,20 @@ class Canvas:
     # The page
 
     def open(self) -> None:
-        """Opens, or reloads, the page in this renderer, without the dialogs of a first start."""
+        """Opens the page in this renderer as on a first start, and puts the template browser away."""
         settings = {
             "Comfy.VueNodes.Enabled": self.renderer == "vue",
             "Comfy.VueNodes.AutoScaleLayout": False,
-            "Comfy.TutorialCompleted": True,
+            "Comfy.TutorialCompleted": False,
             "Comfy.Notification.ShowVersionUpdates": False,
         }
         self.request("settings", settings)
         self.page.goto(self.server)
         self.wait_until_ready()
+        templates = self.page.get_by_role("dialog").first
+        templates.wait_for()
+        self.page.keyboard.press("Escape")
+        templates.wait_for(state="detached")
 
     def wait_until_ready(self) -> None:
         self.page.wait_for_function("window.app?.vueAppReady === true", timeout=60_000)

@@ -37,16 +37,14 @@ def test_workflow_is_found_complete_and_runs(canvas, name):
             assert len(canvas.file(file)) > 1000, file
 
 
-def test_first_start_shows_the_workflows_with_pictures(canvas):
-    canvas.request("settings", {"Comfy.TutorialCompleted": False})
-    canvas.page.reload()
-    canvas.wait_until_ready()
+def test_the_template_browser_shows_a_picture_of_each(canvas):
+    canvas.page.locator(".templates-tab-button").click()
     assert NAMES
     for name in NAMES:
         picture = canvas.page.get_by_test_id(f"template-workflow-{name}").locator("img").first
         picture.wait_for()
         assert canvas.page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
-    canvas.screenshot("first-start")
+    canvas.screenshot("templates")
 
 
 def talking_portrait(canvas: Canvas) -> None:

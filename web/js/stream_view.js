@@ -32,6 +32,7 @@ const MARKUP = `
 export class StreamView {
   constructor() {
     this.element = document.createElement('div')
+    this.element.className = 'llia-stream'
     const shadow = this.element.attachShadow({ mode: 'open' })
     shadow.innerHTML = MARKUP
     const find = (selector) => shadow.querySelector(selector)
