@@ -217,13 +217,13 @@ def _probe(model: nn.Module, portrait, samples: Tensor) -> Callable[[], Sequence
     session = Session(model, portrait)
     clips = session.clips([samples[: round(SECONDS * SAMPLE_RATE)]])
     clip = next(clip for clip in clips if len(clip.labels) >= PROBE_FRAMES and clip.start > 0)
-    image, masks = portrait.region[None], portrait.masks[None]
+    seen = [part[None] for part in (portrait.region, portrait.masks, portrait.lips)]
     noisy = session.noise[0].expand(1, PROBE_FRAMES, -1, -1, -1)
     windows, labels = clip.windows[:, :PROBE_FRAMES], torch.tensor([clip.labels[:PROBE_FRAMES]])
     timestep = torch.full((1,), session.timesteps[0])
 
     def probe() -> Sequence[Tensor]:
-        out = model.predict(noisy, timestep, model.project_audio(windows), labels, model.reference(image, masks))
+        out = model.predict(noisy, timestep, model.project_audio(windows), labels, model.reference(*seen))
         return out.flow, out.x0 - out.warped_latents, model.difference(out)
 
     return probe

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-STAGES = ("clips", "audio", "vae", "video", "consistency", "rollout", "all")
+STAGES = ("clips", "audio", "vae", "rig", "video", "consistency", "rollout", "all")
 
 
 def animate(arguments: Namespace) -> None:

@@ -13,10 +13,10 @@ from .warp import FaceWarp
 
 
 class Composer:
-    """Composes frames of one portrait. Rows of `sliders` are FaceWarp's parameters."""
+    """Composes frames of one portrait. Rows of `sliders` are FaceWarp's parameters; cavity (3,): see lips.py."""
 
-    def __init__(self, portrait: Portrait):
-        self.portrait = portrait
+    def __init__(self, portrait: Portrait, cavity: Tensor):
+        self.portrait, self.cavity = portrait, cavity[:, None, None]
         size = portrait.size
         self.warp = FaceWarp(portrait.landmarks, size, size, image=portrait.image)
         # From sampling coordinates of the picture ([-1, 1]) to region coordinates, and back for displacements.
@@ -26,15 +26,17 @@ class Composer:
         self.to_picture, self.offset = linear, offset
 
     @torch.inference_mode()
-    def __call__(self, flow: Tensor, difference: Tensor, sliders: Tensor) -> Tensor:
-        """flow (n, 2, h, w) in region coordinates, difference (n, 3, R, R), sliders (n, 13) -> uint8 (n, S, S, 3)."""
+    def __call__(self, flow: Tensor, inside: Tensor, difference: Tensor, sliders: Tensor) -> Tensor:
+        """Parts of a Prediction without its batch dimension, sliders (n, 13) -> uint8 (n, S, S, 3)."""
         size, n = self.portrait.size, len(flow)
         places = self.warp.grid(sliders, (size, size))
         region = (places - self.offset) @ self.to_region.T
         # Beyond the region both are zero: the flow fades out before its border, and so does the difference.
-        moved = F.grid_sample(flow, region, padding_mode="zeros", align_corners=False)
-        painted = F.grid_sample(difference, region, padding_mode="zeros", align_corners=False)
+        parts = torch.cat((flow, inside, difference), dim=1)
+        parts = F.grid_sample(parts, region, padding_mode="zeros", align_corners=False)
+        moved, inside, painted = parts.split((2, 1, 3), dim=1)
         places = places + moved.permute(0, 2, 3, 1) @ self.to_picture.T
         source = self.portrait.image[None].expand(n, -1, -1, -1)
-        frames = F.grid_sample(source, places, padding_mode="border", align_corners=False) + painted
+        frames = F.grid_sample(source, places, padding_mode="border", align_corners=False)
+        frames = torch.lerp(frames, self.cavity, inside) + painted
         return frames.add_(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

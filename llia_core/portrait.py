@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .expression import Expression, edit_expression, neutralise
 from .face import crop_portrait, landmarks_from_box, mouth_region, require_face, sample_region
+from .lips import lips_of
 from .masks import region_masks
 from .mesh import LOWER_LIP, UPPER_LIP
 
@@ -17,7 +18,7 @@ MIN_SIZE, MAX_SIZE = 64, 1024
 class Portrait:
     """image: (3, S, S) in [-1, 1]. landmarks: (478, 3) in its pixels. transform: (2, 3), region coordinates to pixels.
 
-    region: (3, R, R), the mouth region of the image. masks: (2, R, R), lips and face in it.
+    region: (3, R, R), the mouth region of the image. masks: (2, R, R), lips and face in it. lips: (37, 2), its curves.
     box: (x0, y0, side), where in the source picture the image was cut out.
     """
 
@@ -26,6 +27,7 @@ class Portrait:
     transform: Tensor
     region: Tensor
     masks: Tensor
+    lips: Tensor
     box: tuple[int, int, int]
 
     @property
@@ -61,7 +63,8 @@ def prepare_portrait(
         cropped, landmarks = edit_expression(cropped, landmarks, expression)
     transform = mouth_region(landmarks)
     region = sample_region(cropped, transform, region_size)
-    return Portrait(cropped, landmarks, transform, region, region_masks(landmarks, transform, region_size), box)
+    masks, lips = region_masks(landmarks, transform, region_size), lips_of(landmarks, transform)
+    return Portrait(cropped, landmarks, transform, region, masks, lips, box)
 
 
 def mouth_opening(landmarks: Tensor) -> float:

@@ -5,7 +5,7 @@ portrait -> reference cache (once) -----------------------^
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -78,7 +78,6 @@ class Session:
         self.model, self.portrait, self.encoder, self.carry = model, portrait, encoder or model.speech, carry
         self.seed, self.timeline, self.should_stop = seed, timeline or Timeline(), should_stop
         self.timesteps, self.schedule = trailing_timesteps(steps), make_schedule()
-        self.composer = Composer(portrait)
         self._fresh = lambda: SessionState(
             labeller=StateLabeller() if labels is None else KnownLabels(labels),
             behaviour=Behaviour(seed, behaviour),
@@ -88,9 +87,9 @@ class Session:
         parameter = next(model.denoising_unet.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         with torch.inference_mode():
-            self.condition = model.reference(
-                portrait.region[None].to(self.device, self.dtype), portrait.masks[None].to(self.device, self.dtype)
-            )
+            seen = (part[None].to(self.device, self.dtype) for part in (portrait.region, portrait.masks, portrait.lips))
+            self.condition = model.reference(*seen)
+        self.composer = Composer(portrait, self.condition.cavity[0].float().cpu())
         self.noise = self._noise(steps)
         self.silence = self.encoder.silence()
         self.reset()
@@ -190,13 +189,14 @@ class Session:
         noise = [n.expand(1, count, -1, -1, -1) for n in self.noise]
         x0 = sample_consistency(predict_x0, noise[0], self.timesteps, self.schedule, noise[1:])
         final = last[0]
-        return Prediction(x0, final.flow, final.warped, final.warped_latents, final.motion)
+        return replace(final, x0=x0)
 
     @torch.inference_mode()
     def decode(self, clip: Clip, prediction: Prediction) -> Tensor:
         """A clip and what `denoise` made of it -> frames, uint8 (n, S, S, 3)."""
         difference = self.model.difference(prediction)
-        return self.composer(prediction.flow[0].float().cpu(), difference[0].float().cpu(), clip.sliders)
+        parts = (part[0].float().cpu() for part in (prediction.flow, prediction.inside, difference))
+        return self.composer(*parts, clip.sliders)
 
     def _noise(self, steps: int) -> Tensor:
         """(steps, 1, 1, c, h, w): one pattern a step for all frames of the session, as fresh noise would flicker."""

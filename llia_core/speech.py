@@ -2,7 +2,8 @@
 
 Features are always computed in windows of fixed place: block k holds video frames [k*block, (k+1)*block) and sees
 `context` frames before and `lookahead` frames after it. A whole file and a stream run through the same windows, so they
-give the same numbers; the bundled encoder has blocks of one frame, so that every frame costs one short window.
+give the same numbers. Large models read wav2vec 2.0's hidden states; the bundled one reads mouth shapes (mouth_net.py),
+in blocks of one frame.
 """
 
 import json
@@ -15,33 +16,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .audio import SAMPLES_PER_FRAME, SampleRing, frame_count
+from .mouth_net import MouthNet, MouthNetConfig
 
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """`wav2vec` holds transformers' Wav2Vec2Config values; spans are in video frames (40 ms).
+    """Which network, and how it is cut into windows; spans are in video frames (40 ms).
 
-    layers: how many of the last hidden states are the features; 0: a linear head's reading of the last one instead, its
-    `articulation` outputs (mouth shapes). The bundled model takes those: its video model is then trained on true mouth
-    shapes, and either part can be improved without the other. normalize: zero mean and unit variance per window.
+    wav2vec: transformers' Wav2Vec2Config values; empty: MouthNet, whose values `mouth` holds. layers: how many of the
+    last hidden states of wav2vec 2.0 are the features. normalize: zero mean and unit variance per window.
     """
 
     wav2vec: dict = field(default_factory=dict)
+    mouth: dict = field(default_factory=dict)
     block: int = 1
-    context: int = 12
-    lookahead: int = 2
+    context: int = 0
+    lookahead: int = 0
     layers: int = 0
-    articulation: int = 7
     normalize: bool = False
-
-    @property
-    def channels(self) -> int:
-        return self.wav2vec["hidden_size"] if self.layers else self.articulation
 
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, channels) of a frame's features."""
-        return max(1, self.layers), self.channels
+        return (self.layers, self.wav2vec["hidden_size"]) if self.wav2vec else (1, self.mouth["shapes"])
 
     @property
     def window(self) -> int:
@@ -49,20 +46,12 @@ class SpeechConfig:
 
 
 def tiny_speech_config() -> SpeechConfig:
-    """The bundled encoder: 0.8 M parameters.
+    """The bundled encoder: 1.1 M parameters that hear one second back and 80 ms ahead.
 
-    Its convolutions have wav2vec 2.0's total stride of 320; the first is as long as a spectrogram's window.
+    A video model that takes mouth shapes is trained on true ones, and either part can be improved without the other.
     """
-    return SpeechConfig(
-        wav2vec={
-            "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256,
-            "conv_dim": [160, 128, 128], "conv_kernel": [400, 1, 2], "conv_stride": [160, 1, 2],
-            "num_feat_extract_layers": 3, "feat_extract_norm": "layer", "conv_bias": True,
-            "do_stable_layer_norm": True, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-            "hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0,
-            "layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0,
-        }
-    )  # fmt: skip
+    mouth, lookahead = MouthNetConfig(), 2
+    return SpeechConfig(mouth=asdict(mouth), context=mouth.span - 1 - lookahead, lookahead=lookahead)
 
 
 def resample_features(features: Tensor, frames: int) -> Tensor:
@@ -75,11 +64,13 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self, config: SpeechConfig):
         super().__init__()
-        from transformers import Wav2Vec2Config, Wav2Vec2Model
-
         self.config = config
-        self.wav2vec = Wav2Vec2Model(Wav2Vec2Config(**config.wav2vec))
-        self.head = None if config.layers else nn.Linear(config.wav2vec["hidden_size"], config.articulation)
+        if config.wav2vec:
+            from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+            self.wav2vec = Wav2Vec2Model(Wav2Vec2Config(**config.wav2vec))
+        else:
+            self.mouth = MouthNet(MouthNetConfig.from_dict(config.mouth))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "SpeechEncoder":
@@ -101,7 +92,7 @@ class SpeechEncoder(nn.Module):
         preprocessor = folder / "preprocessor_config.json"
         normalize = json.loads(preprocessor.read_text()).get("do_normalize", True) if preprocessor.is_file() else True
         wav2vec = {k: v for k, v in wav2vec.items() if k not in ("architectures", "transformers_version")}
-        config = SpeechConfig(wav2vec, 25, 50, 10, wav2vec["num_hidden_layers"], 0, normalize)
+        config = SpeechConfig(wav2vec, {}, 25, 50, 10, wav2vec["num_hidden_layers"], normalize)
         encoder = cls(config)
         weights = {k.removeprefix("wav2vec2."): v for k, v in load_file(folder / "model.safetensors").items()}
         # Old checkpoints keep weight_norm's two parts under their former names.
@@ -123,17 +114,21 @@ class SpeechEncoder(nn.Module):
         return encoder.eval()
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Windows (n, window * 640) -> features of all their frames, (n, window, layers, channels)."""
+        """(n, frames * 640) -> features of the frames that have their context and lookahead in it.
+
+        The shape is (n, frames - context - lookahead, layers, channels).
+        """
+        config = self.config
+        if not config.wav2vec:
+            return self.mouth(samples)[:, :, None]
         frames = samples.shape[-1] // SAMPLES_PER_FRAME
-        if self.config.normalize:
+        if config.normalize:
             samples = (samples - samples.mean(-1, keepdim=True)) / (samples.var(-1, keepdim=True) + 1e-7).sqrt()
         extracted = self.wav2vec.feature_extractor(samples)
         extracted = resample_features(extracted, frames)
         hidden = self.wav2vec.feature_projection(extracted.transpose(1, 2))[0]
         states = self._hidden_states(hidden)
-        if self.head is not None:
-            return self.head(states[-1])[:, :, None]
-        return torch.stack(states[-self.config.layers :], dim=2)
+        return torch.stack(states[-config.layers :], dim=2)[:, config.context : frames - config.lookahead]
 
     def _hidden_states(self, hidden: Tensor) -> list[Tensor]:
         encoder = self.wav2vec.encoder
@@ -167,7 +162,7 @@ class SpeechEncoder(nn.Module):
         begin = [(k * block - context) * SAMPLES_PER_FRAME for k in range(first, last)]
         windows = torch.stack([ring.window(b, b + self.config.window * SAMPLES_PER_FRAME) for b in begin])
         parameter = next(self.parameters())
-        features = self(windows.to(parameter.device, parameter.dtype))[:, context : context + block].float().cpu()
+        features = self(windows.to(parameter.device, parameter.dtype)).float().cpu()
         return features.flatten(0, 1)[start - first * block : stop - first * block]
 
     def encode_all(

@@ -31,7 +31,7 @@ def conditions(model: AvatarModel) -> dict[str, Tensor]:
     torch.manual_seed(1)
     tokens, pooled = model.audioproj(torch.randn(2, FRAMES, 5, 1, TINY.audio_projection.channels))
     return {
-        "latents": torch.randn(2, FRAMES, 32, 16, 16),
+        "latents": torch.randn(2, FRAMES, 36, 16, 16),
         "audio_tokens": tokens,
         "audio_pooled": pooled,
         "labels": torch.arange(FRAMES).expand(2, -1) % 4,
@@ -192,7 +192,7 @@ def test_layers_come_from_the_injected_namespace() -> None:
 
 
 def test_errors_name_what_was_expected(model: AvatarModel, conditions: dict) -> None:
-    with pytest.raises(ValueError, match="got 5 channels, expected 32"):
+    with pytest.raises(ValueError, match="got 5 channels, expected 36"):
         run(model, conditions, latents=torch.zeros(2, FRAMES, 5, 16, 16))
     with pytest.raises(ValueError, match="motion: got 1 tensors, expected 4"):
         run(model, conditions, motion=[torch.zeros(1)])
@@ -213,7 +213,7 @@ def test_gradients_reach_every_parameter_in_use(conditions: dict) -> None:
     tokens, pooled = model.audioproj(torch.randn(1, 5, 5, 1, TINY.audio_projection.channels))
     cache = build_reference_cache(model.reference_unet, model.denoising_unet, torch.randn(1, 16, 16, 16))
     out, _ = model.denoising_unet(
-        torch.randn(1, 5, 32, 16, 16), torch.tensor([999]), tokens, cache, torch.tensor([[0, 1, 2, 3, 0]]), pooled,
+        torch.randn(1, 5, 36, 16, 16), torch.tensor([999]), tokens, cache, torch.tensor([[0, 1, 2, 3, 0]]), pooled,
         model.face_locator(torch.rand(1, 2, 64, 64)),
     )  # fmt: skip
     out.square().mean().backward()

@@ -7,11 +7,12 @@ import torch
 
 from llia_core.audio import SAMPLE_RATE, SAMPLES_PER_FRAME, frame_count
 from llia_core.face import landmarks_from_box, mouth_region, sample_region
+from llia_core.lips import lips_of
 from llia_core.masks import region_masks
 from llia_core.model.avatar import Avatar
 from llia_core.model.config import NAMED
 from llia_core.portrait import Portrait
-from llia_core.session import Session
+from llia_core.session import FUTURE, PAST, Session
 from llia_core.speech import tiny_speech_config
 from llia_core.states import IDLE, SPEAKING, label_audio
 from llia_core.timeline import parse_timeline
@@ -37,7 +38,8 @@ def portrait() -> Portrait:
     landmarks = landmarks_from_box((14, 8, 50, 58))
     transform = mouth_region(landmarks)
     region = sample_region(image, transform, REGION)
-    return Portrait(image, landmarks, transform, region, region_masks(landmarks, transform, REGION), (0, 0, SIZE))
+    masks, lips = region_masks(landmarks, transform, REGION), lips_of(landmarks, transform)
+    return Portrait(image, landmarks, transform, region, masks, lips, (0, 0, SIZE))
 
 
 def speech(seconds: float, seed: int = 0) -> torch.Tensor:
@@ -107,7 +109,8 @@ def test_memory_is_flat(model, portrait):
     for _ in range(4):
         session.push(speech(1.0))
         sizes.append(len(session.state.ring.samples))
-    assert max(sizes) <= SAMPLE_RATE
+    # What one frame hears, with its neighbours: the longest that must be kept.
+    assert max(sizes) <= (PAST + model.speech.config.window + FUTURE) * SAMPLES_PER_FRAME
     assert len(session.state.labels) < 25
     assert all(len(t.shape) and t.shape[1] <= 4 for step in session.state.motion for t in step)
 

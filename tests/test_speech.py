@@ -20,7 +20,7 @@ SMALL_BASE = {  # wav2vec2-base's layout at small width: group norm, post-norm l
 @pytest.fixture(params=["tiny", "blocks"])
 def encoder(request) -> SpeechEncoder:
     torch.manual_seed(0)
-    config = tiny_speech_config() if request.param == "tiny" else SpeechConfig(SMALL_BASE, 5, 10, 3, 3, 0, True)
+    config = tiny_speech_config() if request.param == "tiny" else SpeechConfig(SMALL_BASE, {}, 5, 10, 3, 3, True)
     return SpeechEncoder(config).eval()
 
 
@@ -57,7 +57,7 @@ def test_nothing_beyond_the_declared_spans_is_heard(encoder):
 
 def test_a_transformers_folder_loads_and_gives_all_layers(tmp_path):
     torch.manual_seed(1)
-    source = SpeechEncoder(SpeechConfig(SMALL_BASE, 25, 50, 10, 3, 0, True)).eval()
+    source = SpeechEncoder(SpeechConfig(SMALL_BASE, {}, 25, 50, 10, 3, True)).eval()
     (tmp_path / "config.json").write_text(json.dumps(SMALL_BASE | {"architectures": ["Wav2Vec2Model"]}))
     weights = {f"wav2vec2.{k}": v.contiguous() for k, v in source.wav2vec.state_dict().items()}
     save_file(weights, tmp_path / "model.safetensors")
@@ -69,7 +69,7 @@ def test_a_transformers_folder_loads_and_gives_all_layers(tmp_path):
 
 def test_hidden_states_are_those_of_transformers():
     torch.manual_seed(2)
-    encoder = SpeechEncoder(SpeechConfig(SMALL_BASE, 25, 0, 0, 3, 0, False)).eval()
+    encoder = SpeechEncoder(SpeechConfig(SMALL_BASE, {}, 25, 0, 0, 3, False)).eval()
     # 49 tokens come out of 25 frames; without the resampling between them the numbers are transformers' own.
     samples = 0.1 * torch.randn(1, 25 * SAMPLES_PER_FRAME)
     with torch.no_grad():

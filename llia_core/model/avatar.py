@@ -1,8 +1,9 @@
 """The whole model as one module: speech encoder, audio projection, ReferenceNet, denoiser, autoencoder.
 
-llia-tiny's denoiser does not paint the frame. It gives a flow and a latent residual for the mouth region: the clean
-latents are those of the reference region warped by the flow, plus the residual. What the flow moves keeps the
-portrait's own pixels at any resolution, what the residual adds (teeth, tongue, the inside of lips) is decoded.
+llia-tiny's denoiser does not paint the frame. Mouth shapes move the portrait's lip curves, the curves warp the mouth
+region (lips.py), and the denoiser gives a correction of that flow and a latent residual: the clean latents are those of
+the warped region, plus the residual. What the flow moves keeps the portrait's own pixels at any resolution, what the
+residual adds (teeth, tongue, shading) is decoded.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..lips import LipMaps, LipRig, cavity_colour, lip_maps
 from ..speech import SpeechConfig, SpeechEncoder
 from .audio_projection import AudioProjection, FaceLocator, ImageProjection
 from .autoencoder import build_autoencoder
@@ -19,7 +21,7 @@ from .config import ModelConfig
 from .denoiser import Denoiser
 from .reference import ReferenceCache, ReferenceUNet, build_reference_cache
 
-FLOW_SCALE = 0.25  # one unit of the flow channels, in region coordinates (the region spans 2)
+FLOW_SCALE = 0.1  # one unit of the flow channels, in region coordinates (the region spans 2)
 
 
 @dataclass(frozen=True)
@@ -27,25 +29,30 @@ class Conditioning:
     """What all frames of a portrait share, computed once.
 
     image: (b, 3, R, R) the reference region in [-1, 1]. latents: (b, c, h, w). cache: attention keys and values of the
-    ReferenceNet. face_feature: (b, c0, h, w) of the face locator.
+    ReferenceNet. face_feature: (b, c0, h, w) of the face locator. lips: (b, 37, 2) curves (lips.py). cavity: (b, 3),
+    the dark between parted lips before anything is painted there.
     """
 
     image: Tensor
     latents: Tensor
     cache: ReferenceCache
     face_feature: Tensor
+    lips: Tensor
+    cavity: Tensor
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Clean latents of f frames and their two parts: x0 (b, f, c, h, w) = E(warped) + residual.
 
-    flow: (b, f, 2, h, w) in region coordinates, from a frame's place to where the reference is sampled. warped:
-    (b, f, 3, R, R). motion: what the temporal layers carry to the next clip.
+    flow: (b, f, 2, R, R) in region coordinates, from a frame's place to where the reference is sampled. inside:
+    (b, f, 1, R, R), share of what lies between the lips. warped: (b, f, 3, R, R), moved by the flow and dark inside.
+    motion: what the temporal layers carry to the next clip.
     """
 
     x0: Tensor
     flow: Tensor
+    inside: Tensor
     warped: Tensor
     warped_latents: Tensor
     motion: list[Tensor]
@@ -70,35 +77,41 @@ class Avatar(AvatarModel):
     def __init__(self, config: ModelConfig, speech: SpeechConfig, operations: Any = nn) -> None:
         super().__init__(config, operations)
         self.speech = SpeechEncoder(speech)
+        self.rig = LipRig(operations=operations)
         self.autoencoder = build_autoencoder(config.autoencoder, operations)
-        residual, flow = output_windows(config.latent_size)
-        self.register_buffer("residual_window", residual, persistent=False)
-        self.register_buffer("flow_window", flow, persistent=False)
+        self.register_buffer("flow_window", flow_window(config.latent_size), persistent=False)
 
-    def reference(self, image: Tensor, masks: Tensor) -> Conditioning:
-        """image (b, 3, R, R) in [-1, 1], masks (b, 2, R, R) of lips and face -> conditioning for `predict`."""
+    def reference(self, image: Tensor, masks: Tensor, lips: Tensor) -> Conditioning:
+        """For `predict`: image (b, 3, R, R) in [-1, 1], masks (b, 2, R, R) of lips and face, curves (b, 37, 2)."""
         latents = self.autoencoder.encode(image)
         cache = build_reference_cache(self.reference_unet, self.denoising_unet, latents)
-        return Conditioning(image, latents, cache, self.face_locator(masks))
+        return Conditioning(image, latents, cache, self.face_locator(masks), lips, cavity_colour(image, masks))
 
-    def project_audio(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Speech features (b, f, window, layers, channels) -> tokens (b, f, t, d) and pooled vectors (b, f, e)."""
-        return self.audioproj(windows)
+    def project_audio(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Speech features (b, f, window, 1, 7) -> tokens (b, f, t, d), pooled vectors (b, f, e), shapes (b, f, 7)."""
+        return *self.audioproj(windows), windows[:, :, windows.shape[2] // 2, 0]
+
+    def move_lips(self, condition: Conditioning, shapes: Tensor) -> LipMaps:
+        """Maps of b * f frames by mouth shapes (b, f, 7)."""
+        curves = self.rig(condition.lips, shapes).flatten(0, 1).float()
+        return lip_maps(condition.lips.repeat_interleave(shapes.shape[1], 0).float(), curves, self.config.resolution)
 
     def predict(
         self,
         noisy: Tensor,
         timesteps: Tensor,
-        audio: tuple[Tensor, Tensor],
+        audio: tuple[Tensor, Tensor, Tensor],
         labels: Tensor,
         condition: Conditioning,
         motion: list[Tensor] | None = None,
     ) -> Prediction:
         """Clean frames from noisy latents (b, f, c, h, w) at `timesteps` (b,), labels (b, f)."""
         b, f = noisy.shape[:2]
-        reference = condition.latents[:, None].expand(-1, f, -1, -1, -1)
+        maps = self.move_lips(condition, audio[2])
+        moved = self.autoencoder.encode(warp_region(condition, maps.flow, maps.inside))
+        shown = F.adaptive_avg_pool2d(maps.coordinates, noisy.shape[-2:])
         output, motion = self.denoising_unet(
-            torch.cat((noisy, reference.to(noisy)), dim=2),
+            torch.cat((noisy, *(t.unflatten(0, (b, f)).to(noisy) for t in (moved, shown))), dim=2),
             timesteps,
             audio[0],
             condition.cache,
@@ -108,11 +121,13 @@ class Avatar(AvatarModel):
             motion=motion,
         )
         channels = self.config.autoencoder.latent_channels
-        residual = output[:, :, :channels] * self.residual_window
-        flow = output[:, :, channels:] * self.flow_window * FLOW_SCALE
-        warped = warp_region(condition.image, flow)
-        warped_latents = self.autoencoder.encode(warped.flatten(0, 1)).unflatten(0, (b, f))
-        return Prediction(warped_latents + residual, flow, warped, warped_latents, motion)
+        residual = output[:, :, :channels] * opened(maps.inside, noisy.shape[-2:]).unflatten(0, (b, f)).to(output)
+        correction = (output[:, :, channels:] * self.flow_window * FLOW_SCALE).flatten(0, 1).float()
+        flow = maps.flow + F.interpolate(correction, size=maps.flow.shape[-2:], mode="bilinear", align_corners=False)
+        warped = warp_region(condition, flow, maps.inside)
+        latents = self.autoencoder.encode(warped).unflatten(0, (b, f))
+        flow, inside, warped = (t.unflatten(0, (b, f)) for t in (flow, maps.inside, warped))
+        return Prediction(latents + residual, flow, inside, warped, latents, motion)
 
     def difference(self, prediction: Prediction) -> Tensor:
         """(b, f, 3, R, R) to add to the warped picture: what decoding the residual changes, nothing elsewhere."""
@@ -122,27 +137,32 @@ class Avatar(AvatarModel):
         return (painted - plain).unflatten(0, (b, f))
 
 
-def warp_region(image: Tensor, flow: Tensor) -> Tensor:
-    """Reference (b, 3, R, R) sampled along flow (b, f, 2, h, w) -> (b, f, 3, R, R)."""
-    b, f = flow.shape[:2]
-    size = image.shape[-1]
-    fine = F.interpolate(flow.flatten(0, 1).float(), size=(size, size), mode="bilinear", align_corners=False)
-    axis = (torch.arange(size, device=image.device) + 0.5) * (2 / size) - 1
+def warp_region(condition: Conditioning, flow: Tensor, inside: Tensor) -> Tensor:
+    """(b * f, 3, R, R): the reference sampled along flow (b * f, 2, R, R), dark as far as inside (b * f, 1, R, R)."""
+    n, size = len(flow), flow.shape[-1]
+    each = n // len(condition.image)
+    axis = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    grid = torch.stack((x, y), dim=-1) + fine.permute(0, 2, 3, 1)
-    source = image[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1).float()
+    grid = torch.stack((x, y), dim=-1) + flow.permute(0, 2, 3, 1)
+    source, cavity = (part.repeat_interleave(each, 0).to(grid) for part in (condition.image, condition.cavity))
     warped = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
-    return warped.unflatten(0, (b, f)).to(image.dtype)
+    return torch.lerp(warped, cavity[:, :, None, None], inside).to(condition.image.dtype)
 
 
-def output_windows(size: int) -> tuple[Tensor, Tensor]:
-    """Where the residual (mouth, chin) and the flow (all but the border) may act: two (size, size) maps in [0, 1]."""
+def opened(inside: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, 1, h, w) in [0, 1]: latent cells in or next to the opening of the mouth, where the residual may paint.
+
+    Lips and skin stay the portrait's own pixels, and a closed mouth is painted nowhere.
+    """
+    cells = F.max_pool2d(F.adaptive_max_pool2d(inside, size), 3, 1, 1)
+    return (1.5 * F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)).clamp(max=1)
+
+
+def flow_window(size: int) -> Tensor:
+    """(size, size) in [0, 1]: the flow fades out before the region's border."""
     axis = (torch.arange(size) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    radius = torch.sqrt((x / 0.62).square() + ((y + 0.02) / 0.66).square())
-    residual = _fade(radius, 0.8, 1.15)
-    edge = torch.maximum(x.abs(), y.abs())
-    return residual, _fade(edge, 0.72, 0.97)
+    return _fade(torch.maximum(x.abs(), y.abs()), 0.72, 0.97)
 
 
 def _fade(value: Tensor, full: float, none: float) -> Tensor:

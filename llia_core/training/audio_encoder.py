@@ -1,7 +1,7 @@
-"""Stage 1: a small wav2vec 2.0 encoder learns to hear mouth shapes, then it is frozen.
+"""Stage 1: a small encoder learns to hear mouth shapes, then it is frozen.
 
-Supervision is the synthetic speakers' articulation. Windows are cut as the stream cuts them at inference, with the
-frame in question at the same place, so that training and use see the same context.
+Supervision is the synthetic speakers' articulation at every frame. The network pads nothing, so long pieces in training
+and the stream's short windows in use give the same numbers.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ..audio import SAMPLE_RATE, SAMPLES_PER_FRAME
-from ..speech import SpeechConfig, SpeechEncoder, tiny_speech_config
+from ..speech import SpeechEncoder, tiny_speech_config
 from .loop import Run, train
 from .synth.speech import Utterance, random_utterance, silence
 
 REST = (0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0)  # the mouth when nobody speaks: VISEMES['sil']
 JAW_WEIGHT = (4.0, 2.0, 2.0, 3.0, 1.0, 3.0, 1.0)  # by articulation parameter: what a viewer notices first
-_EDGE = 12  # silent frames put before and after every utterance, so that windows reach over its ends
+FRAMES = 64  # of output that one training example has
+_EDGE = 30  # silent frames put before and after every utterance, so that windows reach over its ends
 
 
 class SpeechPool:
@@ -75,23 +76,39 @@ def augment(samples: Tensor, generator: torch.Generator) -> Tensor:
     return noisy * 10 ** (uniform(-20, 8) / 20)
 
 
-def batches(pool: SpeechPool, config: SpeechConfig, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(pool: SpeechPool, encoder: SpeechEncoder, size: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
+    """Sound (n, samples), mel banks of other throats, a mask of missing bands, and articulation (n, FRAMES, 7)."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    config, banks = encoder.config, other_throats(encoder.mouth.bank.cpu())
     while True:
-        pairs = [pool.window(rng, config.window) for _ in range(size)]
-        samples = torch.from_numpy(np.stack([p[0] for p in pairs]))
-        yield augment(samples, generator), torch.from_numpy(np.stack([p[1] for p in pairs]))
+        pairs = [pool.window(rng, FRAMES + config.window - 1) for _ in range(size)]
+        samples = augment(torch.from_numpy(np.stack([p[0] for p in pairs])), generator)
+        target = torch.from_numpy(np.stack([p[1] for p in pairs]))[:, config.context : config.context + FRAMES]
+        bank = banks[torch.randint(len(banks), (size,), generator=generator)]
+        mask = torch.ones(size, banks.shape[-1], 1)
+        for row in mask:  # SpecAugment (1904.08779), along frequency only: lips move on in a gap
+            first = rng.integers(0, len(row))
+            row[first : first + rng.integers(0, 9)] = 0
+        yield samples, bank, mask, target
 
 
-def articulation_loss(shapes: Tensor, target: Tensor, context: int) -> Tensor:
-    """Weighted L1 + L2 over (n, window, 7); the frame that inference uses counts eightfold, a cold start nothing."""
-    weight = torch.tensor(JAW_WEIGHT[: target.shape[-1]], device=target.device)
-    place = torch.zeros(target.shape[1], device=target.device)
-    place[3:] = 1.0
-    place[context] = 8.0
+def other_throats(bank: Tensor, count: int = 17) -> Tensor:
+    """(count, 257, bands): mel banks as of longer and shorter vocal tracts (Jaitly & Hinton 2013)."""
+    out = []
+    for factor in torch.linspace(0.86, 1.16, count).tolist():
+        place = (torch.arange(len(bank)) / factor).clamp(max=len(bank) - 1)
+        low = place.floor().long()
+        share = (place - low)[:, None]
+        out.append((bank[low] * (1 - share) + bank[(low + 1).clamp(max=len(bank) - 1)] * share) / factor)
+    return torch.stack(out)
+
+
+def articulation_loss(shapes: Tensor, target: Tensor) -> Tensor:
+    """Weighted L1 + L2 over (n, frames, 7)."""
+    weight = torch.tensor(JAW_WEIGHT, device=target.device)
     error = (shapes - target).float()
     # Mostly the square: the best absolute guess for something rare, as f and v are, is that it never happens.
-    return ((0.3 * error.abs() + 4 * error.square()) * weight * place[:, None]).mean() / place.mean()
+    return ((0.2 * error.abs() + 4 * error.square()) * weight).mean()
 
 
 def tracks(encoder: SpeechEncoder, pool: SpeechPool, count: int) -> tuple[Tensor, Tensor]:
@@ -101,7 +118,7 @@ def tracks(encoder: SpeechEncoder, pool: SpeechPool, count: int) -> tuple[Tensor
     return torch.cat(heard), torch.cat([torch.from_numpy(u.articulation) for u in some])
 
 
-def correlations(encoder: SpeechEncoder, pool: SpeechPool, count: int = 40) -> dict[str, float]:
+def correlations(encoder: SpeechEncoder, pool: SpeechPool, count: int = 60) -> dict[str, float]:
     """Pearson r per parameter of the streamed features against the truth over whole held-out utterances."""
     x, y = tracks(encoder, pool, count)
     x, y = x - x.mean(0), y - y.mean(0)
@@ -121,49 +138,21 @@ def calibrate(encoder: SpeechEncoder, pool: SpeechPool, count: int = 80) -> list
     got, want = tracks(encoder, pool, count)
     factors = (want.std(0) / got.std(0).clamp_min(1e-6)).clamp(1.0, 1.6)
     rest = torch.tensor(REST)
-    encoder.head.weight.mul_(factors[:, None])
-    encoder.head.bias.copy_(rest + factors * (encoder.head.bias - rest))
+    encoder.mouth.head.weight.mul_(factors[:, None])
+    encoder.mouth.head.bias.copy_(rest + factors * (encoder.mouth.head.bias - rest))
     return factors.tolist()
 
 
-def init_filters(encoder: SpeechEncoder) -> None:
-    """Start the first two convolutions as a mel-like spectrogram: raw audio is learned much sooner than from noise.
-
-    The first is a bank of windowed sinusoids, mel-spaced, four phases a band; the second adds up a band's phases, which
-    the activation between them has rectified, so that their sum is the band's magnitude.
-    """
-    first, second = (encoder.wav2vec.feature_extractor.conv_layers[i].conv for i in (0, 1))
-    channels, _, length = first.weight.shape
-    bands = channels // 4
-    mel = torch.linspace(2595 * np.log10(1 + 80 / 700), 2595 * np.log10(1 + 7200 / 700), bands)
-    hz = 700 * (10 ** (mel / 2595) - 1)
-    time = (torch.arange(length) - length / 2) / SAMPLE_RATE
-    # Upper bands are wider than the window's own resolution: a shorter envelope widens them.
-    width = (0.35 * length / SAMPLE_RATE) / (1 + hz / 1500)
-    envelope = torch.exp(-0.5 * (time[None] / width[:, None]) ** 2)
-    bank = torch.cat([torch.cos(2 * torch.pi * hz[:, None] * time + k * torch.pi / 2) * envelope for k in range(4)])
-    # Speech falls by about 6 dB an octave: lift the upper bands, or the loud low ones hide them.
-    bank = bank / bank.norm(dim=1, keepdim=True) * (0.3 + hz / 1000).repeat(4)[:, None]
-    with torch.no_grad():
-        first.weight.copy_(bank[:, None])
-        # The layer normalisation after it would hide the level; unequal biases leave a scale to measure it by.
-        first.bias.copy_(torch.linspace(-0.2, 0.2, channels))
-        for out in range(second.out_channels):
-            second.weight[out, out % bands :: bands] += 0.5
-
-
-def run_stage(run: Run, utterances: int = 2500, batch: int = 192, seed: int = 1) -> Path:
+def run_stage(run: Run, utterances: int = 4000, batch: int = 32, seed: int = 1) -> Path:
     """Train, and write `speech.pt` (EMA weights) into the run's folder."""
     torch.manual_seed(seed)
     config = tiny_speech_config()
     encoder = SpeechEncoder(config)
-    init_filters(encoder)
-    pool, unseen = SpeechPool(utterances, seed), SpeechPool(40, seed + 1, held_out=True)
+    pool, unseen = SpeechPool(utterances, seed), SpeechPool(60, seed + 1, held_out=True)
 
-    def loss_of(step: int, pair: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        samples, target = (t.to(run.device) for t in pair)
-        shapes = encoder(samples)[:, :, 0]
-        return {"articulation": articulation_loss(shapes, target, config.context)}
+    def loss_of(step: int, example: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        samples, bank, mask, target = (t.to(run.device) for t in example)
+        return {"articulation": articulation_loss(encoder.mouth(samples, bank, mask), target)}
 
     def on_save(step: int, ema: dict[str, Tensor]) -> dict[str, float]:
         copy = SpeechEncoder(config).eval()
@@ -173,5 +162,5 @@ def run_stage(run: Run, utterances: int = 2500, batch: int = 192, seed: int = 1)
         torch.save(copy.state_dict(), run.folder / "speech.pt")
         return figures
 
-    train(run, encoder, batches(pool, config, batch, seed), loss_of, on_save)
+    train(run, encoder, batches(pool, encoder, batch, seed), loss_of, on_save)
     return run.folder / "speech.pt"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..audio import SAMPLES_PER_FRAME
+from ..lips import STATIONS
 from ..session import FUTURE, PAST
 from ..speech import SpeechConfig
 
@@ -66,7 +67,7 @@ class ClipFolder:
     def __init__(self, folder: Path, most: int = 8192):
         self.folder, self.most = Path(folder), most
         self._seen: set[str] = set()
-        self._shards: list[Clip] = []
+        self.shards: list[Clip] = []
 
     def refresh(self, wait_s: float = 0.0) -> int:
         """Take in new shards; waits up to `wait_s` for the first one. Returns the number of clips."""
@@ -77,16 +78,16 @@ class ClipFolder:
             for path in sorted(self.folder.glob("*.safetensors")):
                 if path.name not in self._seen and len(self) < self.most:
                     self._seen.add(path.name)
-                    self._shards.append(Clip(**load_file(path)))
-            if self._shards or time.monotonic() >= deadline:
+                    self.shards.append(Clip(**load_file(path)))
+            if self.shards or time.monotonic() >= deadline:
                 break
             time.sleep(1)
-        if not self._shards:
+        if not self.shards:
             raise FileNotFoundError(f"{self.folder} holds no clips; make them first: python -m llia_core train clips")
         return len(self)
 
     def __len__(self) -> int:
-        return sum(len(shard.label) for shard in self._shards)
+        return sum(len(shard.label) for shard in self.shards)
 
     def batches(self, size: int, seed: int) -> Iterator[Clip]:
         """Random clips without end, as one Clip with a batch dimension."""
@@ -98,10 +99,32 @@ class ClipFolder:
             step += 1
             picks = []
             for _ in range(size):
-                shard = self._shards[rng.integers(len(self._shards))]
+                shard = self.shards[rng.integers(len(self.shards))]
                 row = int(rng.integers(len(shard.label)))
                 picks.append(Clip(**{f.name: getattr(shard, f.name)[row] for f in fields(Clip)}))
             yield stack(picks)
+
+
+def as_measured(lips: Tensor, generator: torch.Generator) -> Tensor:
+    """True curves (b, 37, 2) as landmarks would have them: every edge a little off, corners drawn in, the chin more."""
+    b = len(lips)
+
+    def random(scale: float, *shape: int) -> Tensor:
+        return scale * torch.randn(b, *shape, generator=generator)
+
+    edges, chin = lips[:, :-1].unflatten(1, (4, STATIONS)), lips[:, -1:] + random(0.04, 1, 2)
+    # Outer and inner edge of a lip err by much the same.
+    edges = edges + random(0.010, 1, 1, 2) + random(0.006, 4, 1, 2)
+    x, y = edges.unbind(-1)
+    middle = x.mean(2, keepdim=True)
+    x = middle + (x - middle) * (0.96 + random(0.05, 1, 1))
+    return torch.cat((torch.stack((x, y), dim=-1).flatten(1, 2), chin), dim=1)
+
+
+def mirrored(points: Tensor) -> Tensor:
+    """Lip curves (..., 37, 2) of the mirrored picture: edges still run from left to right."""
+    edges = points[..., :-1, :].unflatten(-2, (4, STATIONS)).flip(-2).flatten(-3, -2)
+    return torch.cat((edges, points[..., -1:, :]), dim=-2) * torch.tensor([-1.0, 1.0])
 
 
 def vary(clip: Clip, generator: torch.Generator) -> Clip:
@@ -138,5 +161,5 @@ def vary(clip: Clip, generator: torch.Generator) -> Clip:
         reference=recolour(clip.reference),
         masks=masks,
         frames=recolour(clip.frames),
-        points=clip.points.float() * torch.where(mirror, -1.0, 1.0)[:, None, None, None] ** torch.tensor([1.0, 0.0]),
+        points=torch.where(mirror[:, None, None, None], mirrored(clip.points.float()), clip.points.float()),
     )

@@ -19,7 +19,17 @@ from ..model.avatar import Avatar, Prediction
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule, trailing_timesteps
 from .clips import Clip, ClipFolder
 from .loop import Run, average_gradients, join_processes, rank, share, train
-from .video import TRUE_SHAPES, Example, load_video_weights, new_avatar, prepare, reconstruction, reporter, shared_noise
+from .video import (
+    TRUE_SHAPES,
+    Example,
+    frames_of,
+    load_video_weights,
+    new_avatar,
+    prepare,
+    reconstruction,
+    reporter,
+    shared_noise,
+)
 
 LEVELS = 8  # noise levels whose neighbours must agree: those that 8 sampling steps visit
 EMA_DECAY = 0.97  # of the consistency target
@@ -144,13 +154,13 @@ def _seen_by(target: Avatar, example: Example) -> Example:
     """The same example seen by the target's own ReferenceNet."""
     masks = example.masks
     return Example(
-        target.reference(example.condition.image, masks), example.windows, example.labels, example.frames,
-        example.latents, example.mouth, masks, example.points,
+        target.reference(example.condition.image, masks, example.condition.lips), example.windows, example.labels,
+        example.frames, example.latents, example.mouth, masks, example.points,
     )  # fmt: skip
 
 
 def _mouths(model: Avatar, example: Example, out: Prediction, pick: int) -> tuple[Tensor, Tensor, Tensor]:
-    one = Prediction(*(t[:, pick : pick + 1] for t in (out.x0, out.flow, out.warped, out.warped_latents)), [])
+    one = frames_of(out, slice(pick, pick + 1))
     made = (one.warped + model.difference(one))[:, 0]
     return tuple(mouth_crop(t) for t in (made, example.frames[:, pick], example.condition.image))
 

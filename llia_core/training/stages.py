@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from . import audio_encoder, autoencoder, consistency, video
+from . import audio_encoder, autoencoder, consistency, rig, video
 from .loop import Run
 
 # What scale 1 stands for. docs/training.md says how long it took on which machine.
 CLIPS, HELD_OUT = 2816, 96
-STEPS = {"audio": 1800, "vae": 350, "video": 2400, "consistency": 150, "rollout": 150}
-RATES = {"audio": 2.5e-3, "vae": 3e-3, "video": 1e-3, "consistency": 2e-4, "rollout": 1.5e-4}
-ORDER = ("clips", "audio", "vae", "video", "consistency", "rollout")
+STEPS = {"audio": 2500, "vae": 350, "rig": 4000, "video": 2400, "consistency": 150, "rollout": 150}
+RATES = {"audio": 2e-3, "vae": 3e-3, "rig": 2e-3, "video": 1e-3, "consistency": 2e-4, "rollout": 1.5e-4}
+ORDER = ("clips", "audio", "vae", "rig", "video", "consistency", "rollout")
 
 
 def run_stage(stage: str, runs: Path, scale: float, minutes: float, videos: str | None, device: str) -> None:
@@ -28,7 +28,7 @@ def run_stage(stage: str, runs: Path, scale: float, minutes: float, videos: str 
 
 def _run(name: str, runs: Path, scale: float, minutes: float, device: str) -> Run:
     steps = max(2, round(STEPS[name] * scale))
-    every = max(1, min(300 if name == "video" else 150, steps // 2))
+    every = max(1, min(300 if name == "video" else 1000 if name == "rig" else 150, steps // 2))
     return Run(
         runs / name,
         steps,
@@ -53,11 +53,15 @@ def _clips(runs: Path, scale: float, videos: str | None) -> None:
 
 
 def _audio(run: Run, runs: Path, scale: float) -> None:
-    audio_encoder.run_stage(run, utterances=max(16, round(2500 * min(1.0, scale))), batch=192 if scale > 0.1 else 8)
+    audio_encoder.run_stage(run, utterances=max(16, round(4000 * min(1.0, scale))), batch=32 if scale > 0.1 else 4)
 
 
 def _vae(run: Run, runs: Path, scale: float) -> None:
     autoencoder.run_stage(run, runs / "clips", runs / "held_out", batch=12 if scale > 0.1 else 2)
+
+
+def _rig(run: Run, runs: Path, scale: float) -> None:
+    rig.run_stage(run, runs / "clips", runs / "held_out", batch=128 if scale > 0.1 else 8)
 
 
 def _video(run: Run, runs: Path, scale: float) -> None:
@@ -76,6 +80,7 @@ def _rollout(run: Run, runs: Path, scale: float) -> None:
 _RUNNERS: dict[str, Callable[[Run, Path, float], None]] = {
     "audio": _audio,
     "vae": _vae,
+    "rig": _rig,
     "video": _video,
     "consistency": _consistency,
     "rollout": _rollout,

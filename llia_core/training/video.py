@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..audio import SAMPLES_PER_FRAME
 from ..model.avatar import Avatar, Conditioning, Prediction
 from ..model.config import NAMED
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule
 from ..speech import tiny_speech_config
 from ..states import LISTENING, NONE, SPEAKING
 from .audio_encoder import augment
-from .clips import FUTURE, PAST, Clip, ClipFolder, vary
+from .clips import FUTURE, PAST, Clip, ClipFolder, as_measured, vary
 from .loop import Run, join_processes, rank, share, train
 
 LABEL_DROPOUT, AUDIO_DROPOUT = 0.1, 0.03
@@ -44,23 +43,25 @@ class Example:
 
 
 def new_avatar(parts: Path | None = None) -> Avatar:
-    """llia-tiny with the trained speech encoder and autoencoder from the folder of runs (frozen), the rest fresh."""
+    """llia-tiny; speech encoder, autoencoder and lip rig trained, from the folder of runs, and frozen; the rest fresh."""
     model = Avatar(NAMED["llia-tiny"], tiny_speech_config())
     if parts is not None:
         model.speech.load_state_dict(torch.load(parts / "audio" / "speech.pt", weights_only=True))
         model.autoencoder.load_state_dict(torch.load(parts / "vae" / "autoencoder.pt", weights_only=True))
+        model.rig.load_state_dict(torch.load(parts / "rig" / "rig.pt", weights_only=True))
     # At first nothing moves and nothing is painted: the reference itself is the best guess.
     torch.nn.init.zeros_(model.denoising_unet.conv_out.weight)
     torch.nn.init.zeros_(model.denoising_unet.conv_out.bias)
     model.speech.requires_grad_(False)
     model.autoencoder.requires_grad_(False)
+    model.rig.requires_grad_(False)
     return model
 
 
 def load_video_weights(model: Avatar, path: Path) -> None:
-    """Weights of a video stage; speech encoder and autoencoder stay those of `model`, which may be newer."""
+    """Weights of a video stage; speech encoder, autoencoder and rig stay those of `model`, which may be newer."""
     trained = torch.load(path, weights_only=True)
-    own = {k: v for k, v in trained.items() if not k.startswith(("speech.", "autoencoder."))}
+    own = {k: v for k, v in trained.items() if not k.startswith(("speech.", "autoencoder.", "rig."))}
     model.load_state_dict(model.state_dict() | own)
 
 
@@ -76,7 +77,7 @@ def prepare(
     with torch.no_grad():
         latents = model.autoencoder.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
     return Example(
-        model.reference(clip.reference.to(device), masks),
+        model.reference(clip.reference.to(device), masks, as_measured(clip.points[:, 0], generator).to(device)),
         windows[:, start : start + length].to(device),
         labels[:, start : start + length].to(device),
         frames,
@@ -96,7 +97,7 @@ def hear(
     In `true_shapes` of the clips that have them the windows are the true mouth shapes with a little noise; in the
     others what the speech encoder hears in freshly augmented sound.
     """
-    config, (b, frames) = model.speech.config, clip.frames.shape[:2]
+    b, frames = clip.frames.shape[:2]
     device = next(model.parameters()).device
     heard = clip.articulation.float()[:, :, None]
     heard = heard + 0.04 * torch.randn(heard.shape, generator=generator)
@@ -104,9 +105,7 @@ def hear(
     listen |= clip.label == LISTENING  # the truth there is a mouth at rest; what is heard is another's speech
     if listen.any():
         sound = augment(clip.samples[listen].float(), generator).to(device)
-        spans = sound.unfold(1, config.window * SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)[:, : heard.shape[1]]
-        features = model.speech(spans.flatten(0, 1))[:, config.context].unflatten(0, spans.shape[:2])
-        heard[listen] = features.float().cpu()
+        heard[listen] = model.speech(sound).float().cpu()
     drop = torch.rand(b, generator=generator) < AUDIO_DROPOUT
     heard = heard * ~drop[:, None, None, None]
     unlabelled = (torch.rand(b, generator=generator) < LABEL_DROPOUT) & (clip.label == SPEAKING) | drop
@@ -140,7 +139,7 @@ def reconstruction(model: Avatar, example: Example, out: Prediction, generator: 
     error = out.x0 - example.latents
     velocity = out.x0.diff(dim=1) - example.latents.diff(dim=1)
     pick = torch.randint(out.x0.shape[1], (1,), generator=generator)
-    one = Prediction(out.x0[:, pick], out.flow[:, pick], out.warped[:, pick], out.warped_latents[:, pick], [])
+    one = frames_of(out, pick)
     picture = one.warped + model.difference(one)
     terms = {
         "latent": (small * (error.abs() + 0.5 * error.square())).mean() * 0.15,
@@ -152,6 +151,12 @@ def reconstruction(model: Avatar, example: Example, out: Prediction, generator: 
     if velocity.numel():
         terms["velocity"] = (small * velocity.abs()).mean() * 0.1
     return terms
+
+
+def frames_of(out: Prediction, part: Tensor | slice) -> Prediction:
+    """Some frames of a prediction."""
+    parts = (out.x0, out.flow, out.inside, out.warped, out.warped_latents)
+    return Prediction(*(t[:, part] for t in parts), [])
 
 
 def warp_error(warped: Tensor, frames: Tensor, weight: Tensor) -> Tensor:
@@ -233,7 +238,8 @@ def validate(model: Avatar, clip: Clip, sheet: Path, schedule: NoiseSchedule) ->
     windows, _ = hear(model, clip, generator, true_shapes=0.0)
     labels = clip.label[:, None].expand(-1, clip.frames.shape[1]).to(device)
     images = [t.float().to(device) / 127.5 - 1 for t in (clip.reference, clip.frames)]
-    condition = model.reference(images[0], clip.masks.float().to(device) / 255)
+    lips = clip.points[:, 0].float().to(device)
+    condition = model.reference(images[0], clip.masks.float().to(device) / 255, lips)
     shape = (*clip.frames.shape[:2], model.config.autoencoder.latent_channels, *(model.config.latent_size,) * 2)
     noise = shared_noise(torch.empty(shape, device=device), generator)
     t = torch.full((len(labels),), 999, device=device)

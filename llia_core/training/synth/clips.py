@@ -94,12 +94,13 @@ def resting_animation(rng: np.random.Generator) -> Tensor:
 def _speech(pool: SpeechPool, config: SpeechConfig, rng, frames: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Samples, articulation (frames + 4, 7) and state label of one clip."""
     before, after = audio_span(config)
-    label = int(rng.choice((SPEAKING, SPEAKING, SPEAKING, SPEAKING, SPEAKING, SPEAKING, LISTENING, IDLE)))
+    label = int(rng.choice((SPEAKING, LISTENING, IDLE), p=(0.86, 0.08, 0.06)))
     total = before + frames + after
     if label == IDLE:
         samples, track = cut(silence(total / 25, rng), 0, total)
     else:
-        samples, track = pool.window(rng, total)
+        # The wider open of two places: open mouths are rare in speech and the hardest to draw.
+        samples, track = max((pool.window(rng, total) for _ in range(2)), key=lambda window: window[1][:, 0].max())
     if label == LISTENING:  # somebody else is heard
         track = np.tile(np.array(REST, np.float32), (len(track), 1))
     return samples[: total * SAMPLES_PER_FRAME], track[before - PAST : before + frames + FUTURE], label

@@ -168,7 +168,7 @@ def landmarks(identities: Identities, animation: Tensor) -> Tensor:
     return torch.cat(rig.to_picture(x, y), 1).transpose(1, 2) * 0.5 + 0.5
 
 
-LIP_STATIONS = 9  # places along each lip edge
+LIP_STATIONS = 9  # places along each lip edge, as lips.STATIONS
 
 
 @torch.no_grad()
