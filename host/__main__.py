@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import signal
@@ -30,17 +31,22 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     from .studio import run_file, serve_canvas
 
-    if arguments.command == "serve":
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve_canvas(arguments.base, arguments.listen, arguments.port, _print_address, _stop_event))
-        return 0
     try:
-        shown = run_file(arguments.base, arguments.file, arguments.input)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        if arguments.command == "serve":
+            asyncio.run(serve_canvas(arguments.base, arguments.listen, arguments.port, _print_address, _stop_event))
+        else:
+            print(json.dumps(run_file(arguments.base, arguments.file, arguments.input), indent=2))
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"{error}{_advice(error)}", file=sys.stderr)
         return 1
-    print(json.dumps(shown, indent=2))
     return 0
+
+
+def _advice(error: Exception) -> str:
+    taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    return "\nAnother program uses this port; choose one with --port, or --port 0 for any free one." if taken else ""
 
 
 def _print_address(address: str) -> None:

@@ -55,7 +55,7 @@ def tiny_speech_config() -> SpeechConfig:
 
 
 def resample_features(features: Tensor, frames: int) -> Tensor:
-    """Features of the convolutions (n, channels, time) at the video's clock, (n, channels, frames), as Hallo does it."""
+    """Features of the convolutions (n, channels, time) at the video's clock, (n, channels, frames), as in Hallo."""
     return F.interpolate(features, size=frames, mode="linear", align_corners=True)
 
 

@@ -28,7 +28,7 @@ class DemoSpeech(io.ComfyNode):
                     default=1,
                     min=1,
                     max=1000,
-                    tooltip="How often it is said; to try long videos. The greeting lasts 10 s: 360 times make an hour.",
+                    tooltip="How often it is said; for long videos. The greeting lasts 10 s: 360 times make an hour.",
                 ),
             ],
             outputs=[io.Audio.Output("audio", tooltip="Sound, as Load Audio gives it.")],

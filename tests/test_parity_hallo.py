@@ -1,143 +1,127 @@
 """The network against outputs of Hallo v1's original code with small random weights.
 
-The vectors are a folder with config_A.json, weights_A.safetensors, io_A.safetensors: environment variable LLIA_PARITY,
-or ../shared/parity beside the repository.
+tests/data/parity holds a part of them. The whole set is a folder with config_*.json, weights_*.safetensors and
+io_*.safetensors: environment variable LLIA_PARITY, or ../shared/parity beside the repository.
 """
 
 import gzip
 import json
 import os
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
 
-from llia_core.model import NAMED, AvatarModel, ModelConfig, ReferenceCache, audio_windows, build_reference_cache
-from llia_core.model.layers import Context, timestep_features
-from llia_core.model.reference import cache_features
-from llia_core.sampling.ddim import ddim_step, guide, sample_ddim
-from llia_core.sampling.schedule import make_schedule, trailing_timesteps
+from llia_core.model import NAMED, AvatarModel
+from llia_core.model.prepared import fold_image, prepare
+from llia_core.sampling.ddim import sample_ddim
+from llia_core.sampling.schedule import trailing_timesteps
+from scripts.parity import compare, config_from, load_vectors, relative_error
+from scripts.parity_checks import GUIDANCE, STEPS, Setting, Vectors, guided_run, swap
 
-FOLDER = Path(os.environ.get("LLIA_PARITY", Path(__file__).resolve().parents[2] / "shared" / "parity"))
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / "io_A.safetensors").is_file(),
-    reason=f"no parity vectors in {FOLDER}: set LLIA_PARITY to their folder",
+ROOT = Path(__file__).resolve().parent.parent
+PART = ROOT / "tests" / "data" / "parity"
+FULL = Path(os.environ.get("LLIA_PARITY", ROOT.parent / "shared" / "parity"))
+needs_full_set = pytest.mark.skipif(
+    not any(FULL.glob("io_*.safetensors")), reason=f"no whole set of parity vectors in {FULL}: set LLIA_PARITY"
 )
 
 
-def parity_config(data: dict) -> ModelConfig:
-    """llia-sd15 at the widths of the vectors."""
-    base = NAMED["llia-sd15"]
-    denoiser = replace(
-        base.denoiser,
-        block_out_channels=tuple(data["block_out_channels"]),
-        attention_heads=data["heads"],
-        motion_heads=data["motion_heads"],
-        norm_num_groups=data["norm_num_groups"],
-        cross_attention_dim=data["cross_attention_dim"],
-        audio_attention_dim=data["audio_attention_dim"],
-        motion_positions=data["motion_max_len"],
-    )
-    audio = data["audio"]
-    return replace(
-        base,
-        denoiser=denoiser,
-        audio_projection=replace(
-            base.audio_projection,
-            window=audio["seq_len"],
-            layers=audio["blocks"],
-            channels=audio["channels"],
-            intermediate_dim=audio["intermediate_dim"],
-            tokens=audio["context_tokens"],
-            token_channels=data["audio_attention_dim"],
-        ),
-        face_locator=replace(base.face_locator, channels=tuple(data["face_locator_channels"])),
-        image_projection=replace(
-            base.image_projection,
-            embed_dim=data["image_embed_dim"],
-            tokens=data["image_tokens"],
-            token_channels=data["cross_attention_dim"],
-        ),
-    )
-
-
 @pytest.fixture(scope="module")
-def model() -> AvatarModel:
-    config = parity_config(json.loads((FOLDER / "config_A.json").read_text()))
-    model = AvatarModel(config).eval().requires_grad_(False)
-    model.load_state_dict(load_file(FOLDER / "weights_A.safetensors"), strict=True)
-    return model
+def full() -> Vectors:
+    return load_vectors(FULL)
 
 
-@pytest.fixture(scope="module")
-def io() -> dict[str, Tensor]:
-    return load_file(FOLDER / "io_A.safetensors")
+def outputs(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    paths = sorted(folder.glob("io_*.safetensors"))
+    if not paths:
+        return []
+    with safe_open(paths[0], "pt") as file:
+        return sorted(key.removeprefix("out:") for key in file.keys() if key.startswith("out:"))  # noqa: SIM118
 
 
-@pytest.fixture(scope="module")
-def setup(model: AvatarModel, io: dict[str, Tensor]) -> "Setup":
-    return Setup(model, io, "")
+def check(vectors: Vectors) -> None:
+    results = list(compare(vectors))
+    bad = [f"{r.name}: {r.error:.2e} of {r.tolerance:.0e} {r.problem}" for r in results if not r.good]
+    assert not bad, "\n".join(bad)
+    assert [r.name for r in results] == outputs_of(vectors)
 
 
-def close(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:
-    """Largest error relative to the largest value."""
-    assert got.shape == want.shape
-    error = float((got - want).abs().max() / want.abs().max())
-    assert error < tolerance, f"relative error {error:.2e}, expected below {tolerance}"
+def outputs_of(vectors: Vectors) -> list[str]:
+    return sorted(key.removeprefix("out:") for key in vectors.io if key.startswith("out:"))
 
 
-def video(x: Tensor) -> Tensor:
-    """The original's (b, c, f, h, w) to (b, f, c, h, w), and back."""
-    return x.transpose(1, 2)
+def test_the_committed_part() -> None:
+    assert len(outputs(PART)) > 80
+    assert sum(path.stat().st_size for path in PART.iterdir()) < 3_000_000
+    check(load_vectors(PART))
 
 
-def flat(x: Tensor) -> Tensor:
-    """(1, c, f, h, w) -> (f, c, h, w)."""
-    return video(x).flatten(0, 1)
+@needs_full_set
+def test_every_output_of_the_whole_set(full: Vectors) -> None:
+    """Components, ReferenceNet, denoiser, guided steps, and the original's quirks one by one."""
+    check(full)
+    assert {"pipe.asis.latents2", "pipe.aligned.latents2", "unet.out.t249.evalpath"} <= set(outputs_of(full))
 
 
-class Setup:
-    """Conditions of the unet.* and pipe.* runs, with ours in every place."""
-
-    def __init__(self, model: AvatarModel, io: dict[str, Tensor], prefix: str) -> None:
-        self.model, self.io, self.prefix = model, io, prefix
-        self.tokens = model.imageproj(self.given("imageproj.in"))
-        self.audio, _ = model.audioproj(self.given("audioproj.in"))
-        self.face = model.face_locator(self.given("face_region"))
-        self.masks = [
-            torch.stack([self.given(f"mask.{kind}.{level}") for kind in ("full", "face", "lip")], 1)
-            for level in range(4)
-        ]
-        self.scale = tuple(self.given("motion_scale").tolist())
-        self.cache = self.reference(self.tokens)
-
-    def given(self, name: str) -> Tensor:
-        return self.io[f"in:{self.prefix}{name}"]
-
-    def reference(self, tokens: Tensor, project: bool = True) -> ReferenceCache:
-        net, latents = self.model, self.given("ref.latents")
-        return build_reference_cache(
-            net.reference_unet, net.denoising_unet, latents[:1], tokens, latents[None, 1:], project
-        )
-
-    def denoise(self, latents: Tensor, timestep: int, **changes: object) -> Tensor:
-        conditions = dict(
-            audio_tokens=self.audio, reference=self.cache, face_feature=self.face, image_tokens=self.tokens,
-            audio_masks=self.masks, audio_scale=self.scale,
-        ) | changes  # fmt: skip
-        out, carry = self.model.denoising_unet(latents, torch.tensor([timestep]), **conditions)
-        assert carry == []
-        return out
-
-    def context(self, frames: int, **changes: object) -> Context:
-        return Context(batch=1, frames=frames, time=torch.zeros(1), audio_scale=self.scale, **changes)
+@needs_full_set
+def test_prepared_conditions_give_the_same_numbers(full: Vectors) -> None:
+    setting, unet = full.plain, full.model.denoising_unet
+    latents = full.given("unet.latents")
+    with torch.inference_mode():
+        heard = prepare(unet, fold_image(unet, setting.tokens), setting.audio[0], setting.masks, setting.scale)
+        nothing = dict(audio_tokens=None, image_tokens=None, audio_masks=None)
+        got = setting.denoise(latents, 249, prepared=heard, **nothing)
+        assert relative_error(got, full.io["out:unet.out.t249"]) < 1e-4
+        untold = dict(face_feature=None, reference=setting.cache.without_reference())
+        zeros = dict(audio_tokens=torch.zeros_like(setting.audio), image_tokens=setting.zero_tokens)
+        want = setting.denoise(latents, 249, **untold, **zeros)
+        deaf = prepare(unet, fold_image(unet, setting.zero_tokens), None, setting.masks, setting.scale)
+        assert relative_error(setting.denoise(latents, 249, prepared=deaf, **untold, **nothing), want) < 1e-4
 
 
+@needs_full_set
+def test_the_sampler_is_the_loop_of_single_steps(full: Vectors) -> None:
+    with torch.inference_mode():
+        _, after = guided_run(full, "aligned", STEPS, 2)
+        setting: Setting = full.plain
+        absent = dict(
+            audio_tokens=torch.zeros_like(setting.audio), face_feature=None, image_tokens=setting.zero_tokens,
+            reference=setting.cache.without_reference(),
+        )  # fmt: skip
+
+        def predict(latents: torch.Tensor, timestep: int, conditional: bool) -> torch.Tensor:
+            if conditional:
+                return swap(setting.denoise(swap(latents), timestep))
+            # The motion frames of the uninformed half are seen with its own image tokens.
+            cache = uninformed(setting)
+            return swap(setting.denoise(swap(latents), timestep, **(absent | {"reference": cache})))
+
+        stops = iter([False, True])
+        noise = swap(full.io["out:pipe.noise"])
+        got = sample_ddim(
+            predict, noise, trailing_timesteps(STEPS), full.schedule, guidance_scale=GUIDANCE,
+            should_stop=lambda: next(stops),
+        )  # fmt: skip
+    assert relative_error(swap(got), after[1]) < 5e-4
+
+
+def uninformed(setting: Setting):
+    from llia_core.model import build_reference_cache
+
+    net, (portrait, motion) = setting.model, setting.latents
+    cache = build_reference_cache(net.reference_unet, net.denoising_unet, portrait, setting.zero_tokens, motion)
+    return cache.without_reference()
+
+
+@needs_full_set
 def test_every_key_and_shape_at_real_width() -> None:
-    with gzip.open(FOLDER / "keys_A_and_real_width.json.gz", "rt") as file:
+    with gzip.open(next(FULL.glob("keys_*.json.gz")), "rt") as file:
         keys = json.load(file)
     with torch.device("meta"):
         model = AvatarModel(NAMED["llia-sd15"])
@@ -146,153 +130,58 @@ def test_every_key_and_shape_at_real_width() -> None:
     assert ours == {name: shapes["real"] for name, shapes in keys.items()}
 
 
-def test_projections(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    close(setup.tokens, io["out:imageproj.out"])
-    close(model.imageproj(torch.zeros(1, 64)), io["out:imageproj.out_zero"])
-    close(setup.audio, io["out:audioproj.out"])
-    close(audio_windows(io["in:audio_window.in"]), io["out:audio_window.out"])
-    close(model.face_locator(flat(io["in:face_locator.in"])), flat(io["out:face_locator.out"]))
-    close(setup.face, io["out:face_region.out"][:, :, 0])
+def run_script(folder: Path, *more: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "parity.py"), "--set", str(folder), *more]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_time_embedding(io: dict[str, Tensor], model: AvatarModel) -> None:
-    close(timestep_features(io["in:time.t"], 16), io["out:time.sinusoid"])
-    close(model.denoising_unet.embed_time(io["in:time.t"], torch.float32), io["out:time.emb"])
+def test_the_script_tells_right_from_wrong(tmp_path: Path) -> None:
+    """Exit 0 on the set as it is; 1 if one output or weight is off or unknown; 2 if it cannot be read."""
+    for path in PART.glob("*_A.*"):
+        (tmp_path / path.name.replace("_A", "_other")).write_bytes(path.read_bytes())
+    done = run_script(tmp_path)
+    assert done.returncode == 0 and "outputs within tolerance" in done.stdout, done.stdout + done.stderr
+    io = load_file(tmp_path / "io_other.safetensors")
+    save_file(io | {"out:audioproj.out": io["out:audioproj.out"] * 1.001}, tmp_path / "io_other.safetensors")
+    done = run_script(tmp_path)
+    assert done.returncode == 1 and "FAIL" in done.stdout and "audioproj.out" in done.stdout
+    vectors = load_vectors(PART)
+    vectors.io["out:of.another.world"] = torch.zeros(1)
+    vectors.model.audioproj.proj1.weight.zero_()
+    wrong = {r.name: r.problem for r in compare(vectors) if not r.good}
+    assert "audioproj.out" in wrong and wrong["of.another.world"] == "not known here"
+    (tmp_path / "weights_other.safetensors").unlink()
+    assert run_script(tmp_path).returncode == 2
 
 
-@pytest.mark.parametrize("size", ["", "_small"])
-def test_resnet(io: dict[str, Tensor], model: AvatarModel, size: str) -> None:
-    resnet = model.denoising_unet.down_blocks[1].resnets[0]
-    time = torch.nn.functional.silu(io["in:resnet.temb"])
-    close(resnet(flat(io[f"in:resnet.in{size}"]), time), flat(io[f"out:resnet.out{size}"]))
+def test_lacking_weights_cannot_pass() -> None:
+    vectors = load_vectors(PART)
+    assert vectors.model.denoising_unet.conv_in.weight.isnan().all()
 
 
-@pytest.mark.parametrize("size", ["", "_small"])
-def test_motion_module(io: dict[str, Tensor], model: AvatarModel, size: str) -> None:
-    module = model.denoising_unet.down_blocks[1].motion_modules[0]
-    frames, want = flat(io[f"in:motion.in{size}"]), flat(io[f"out:motion.out{size}"])
-    close(module.temporal_transformer.bidirectional_forward(frames, batch=1), want)
-    past = [torch.zeros(0)] * module.index + [frames[None, :2]]
-    context = Context(batch=1, frames=4, time=torch.zeros(1), motion=past)
-    close(module(frames[2:], context), want[2:])
-
-
-@pytest.mark.parametrize("size", ["", "_small"])
-def test_audio_module(setup: Setup, io: dict[str, Tensor], model: AvatarModel, size: str) -> None:
-    module = model.denoising_unet.down_blocks[1].audio_modules[0]
-    context = setup.context(4, audio_tokens=io["in:audio_module.audio"][0], audio_masks=setup.masks)
-    close(module(flat(io[f"in:audio_module.in{size}"]), context, 1), flat(io[f"out:audio_module.out{size}"]))
-
-
-def test_audio_block(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    block = model.denoising_unet.down_blocks[1].audio_modules[0].transformer_blocks[0]
-    context = setup.context(4, audio_tokens=io["in:audio_module.audio"][0])
-    close(block(io["in:audio_block.in"], context, setup.masks[1]), io["out:audio_block.out"])
-    context.audio_scale = (1.0, 1.0, 1.0)
-    close(block(io["in:audio_block.in"], context, setup.masks[1]), io["out:audio_block.out_noscale"])
-
-
-def test_spatial_transformer(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    module = model.denoising_unet.down_blocks[1].attentions[0]
-    bank, others = io["in:spatial.bank"], model.denoising_unet.spatial_count
-    cache = ReferenceCache(features=[bank[:1]] * others)
-    context = setup.context(4, image_tokens=setup.tokens.expand(4, -1, -1), reference=cache)
-    close(module(flat(io["in:spatial.in"]), context), flat(io["out:spatial.out"]))
-    keys, values = module.transformer_blocks[0].project_reference(bank[:1])
-    context.reference = ReferenceCache(keys=[keys] * others, values=[values] * others)
-    close(module(flat(io["in:spatial.in"]), context), flat(io["out:spatial.out"]))
-    maps = cache_features(model.denoising_unet, [bank], [(8, 8)], rows=3, project=False).motion_maps[0]
-    close(maps.flatten(3).transpose(2, 3), io["out:spatial.motion"])
-
-
-def test_reference_unet(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    tokens = setup.tokens.expand(3, -1, -1)
-    features, hidden = model.reference_unet(io["in:ref.latents"], tokens, complete=True)
-    close(hidden, io["out:ref.out"])
-    banked = [f"down_blocks.{level}.attentions.{index}" for level in range(3) for index in range(2)]
-    banked += ["mid_block.attentions.0"]
-    banked += [f"up_blocks.{level}.attentions.{index}" for level in (1, 2, 3) for index in range(3)]
-    for name, feature in zip(banked, features, strict=True):
-        close(feature, io[f"out:bank.{name}"])
-    quick, _ = model.reference_unet(io["in:ref.latents"], tokens)
-    close(quick[-1], features[-1])
-
-
-@pytest.mark.parametrize("timestep", [999, 249])
-def test_denoiser(setup: Setup, io: dict[str, Tensor], timestep: int) -> None:
-    latents = video(io["in:unet.latents"])
-    close(video(setup.denoise(latents, timestep)), io[f"out:unet.out.t{timestep}"])
-
-
-def test_denoiser_variants(setup: Setup, io: dict[str, Tensor]) -> None:
-    latents = video(io["in:unet.latents"])
-    want = io["out:unet.out.t249"]
-    close(video(setup.denoise(latents, 249, reference=setup.reference(setup.tokens, project=False))), want)
-    close(video(setup.denoise(latents, 249, audio_scale=(1.0, 1.0, 1.0))), io["out:unet.out.t249.scale1"])
-    cache = ReferenceCache(**vars(setup.reference(setup.tokens, project=False)))
-    cache.features = [f.half().float() for f in cache.features]
-    cache.motion_maps = [m.half().float() for m in cache.motion_maps]
-    close(video(setup.denoise(latents, 249, reference=cache)), io["out:unet.out.t249.bank16"], 5e-4)
-
-
-def test_denoiser_activations(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    prefix, seen, hooks = "out:unet.act.t249.", {}, []
-    names = [name for name in io if name.startswith(prefix)]
-    for name in names:
-        module = model.denoising_unet.get_submodule(name.removeprefix(prefix))
-        hooks.append(module.register_forward_hook(lambda _m, _a, out, name=name: seen.__setitem__(name, out)))
-    setup.denoise(video(io["in:unet.latents"]), 249)
-    for hook in hooks:
-        hook.remove()
-    assert len(names) == 10
-    for name in names:
-        close(video(seen[name][None]), io[name])
-
-
-@pytest.mark.parametrize("timestep", [999, 249])
-def test_denoiser_not_square(io: dict[str, Tensor], model: AvatarModel, timestep: int) -> None:
-    wide = Setup(model, io, "nonsq.")
-    close(video(wide.denoise(video(wide.given("unet.latents")), timestep)), io[f"out:nonsq.unet.out.t{timestep}"])
-
-
-def test_schedule(io: dict[str, Tensor]) -> None:
-    schedule = make_schedule("linear")
-    close(schedule.betas, io["out:sched.betas"], 1e-5)
-    close(schedule.alphas_cumprod, io["out:sched.alphas_cumprod"], 1e-6)
-    close(make_schedule("scaled_linear").alphas_cumprod, io["out:sched_train.alphas_cumprod"], 1e-6)
-    for steps in (4, 10, 15, 20, 25, 30, 40, 50):
-        assert trailing_timesteps(steps) == io[f"out:sched.timesteps.{steps}"].tolist()
-    for timestep in (999, 974, 499, 24):
-        got, x0 = ddim_step(io["in:step.v"], io["in:step.sample"], timestep, timestep - 25, schedule, "v_prediction")
-        close(got, io[f"out:step.out.t{timestep}"], 1e-5)
-        close(x0, io[f"out:step.x0.t{timestep}"], 1e-5)
-    timestep = int(io["out:step30.t"])
-    got, _ = ddim_step(io["in:step.v"], io["in:step.sample"], timestep, timestep - 33, schedule, "v_prediction")
-    close(got, io["out:step30.out"], 1e-5)
-
-
-def test_guided_sampling(setup: Setup, io: dict[str, Tensor], model: AvatarModel) -> None:
-    """The pipeline with its two guidance faults corrected: `pipe.aligned`."""
-    zero_tokens = model.imageproj(torch.zeros(1, 64))
-    absent = dict(
-        reference=setup.reference(zero_tokens).without_reference(), image_tokens=zero_tokens,
-        audio_tokens=torch.zeros_like(setup.audio), face_feature=torch.zeros_like(setup.face),
-    )  # fmt: skip
-
-    def predict(latents: Tensor, timestep: int, conditional: bool) -> Tensor:
-        return setup.denoise(latents, timestep, **({} if conditional else absent))
-
-    schedule, noise = make_schedule("linear"), video(io["out:pipe.noise"])
-    first, second = trailing_timesteps(40)[:2]
-    halves = torch.cat([predict(noise, first, False), predict(noise, first, True)])
-    close(video(halves), io["out:pipe.aligned.step0.pred"])
-    guided = guide(halves[:1], halves[1:], 3.5)
-    latents, _ = ddim_step(guided, noise, first, first - 25, schedule, "v_prediction")
-    close(video(latents), io["out:pipe.aligned.latents1"], 5e-4)
-    guided = guide(predict(latents, second, False), predict(latents, second, True), 3.5)
-    latents, _ = ddim_step(guided, latents, second, second - 25, schedule, "v_prediction")
-    close(video(latents), io["out:pipe.aligned.latents2"], 5e-4)
-    # sample_ddim is the same loop: cut after the second step.
-    stops = iter([False, True])
-    sampled = sample_ddim(predict, noise, trailing_timesteps(40), schedule, should_stop=lambda: next(stops))
-    close(sampled, latents, 1e-5)
+def test_sizes_come_from_the_config() -> None:
+    """A set of other sizes throughout; the numbers are our own, so only the sizes are tested."""
+    data = json.loads((PART / "config_A.json").read_text()) | {
+        "block_out_channels": [12, 18, 24, 24], "heads": 3, "motion_heads": 6, "norm_num_groups": 6,
+        "cross_attention_dim": 20, "audio_attention_dim": 28, "motion_max_len": 24, "image_embed_dim": 30,
+        "image_tokens": 3, "face_locator_channels": [4, 6, 8, 10], "frames": 5, "motion_frames": 3,
+        "audio": {"seq_len": 3, "blocks": 4, "channels": 6, "intermediate_dim": 10, "context_tokens": 7},
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = AvatarModel(config_from(data)).eval().requires_grad_(False)
+    side, io = 16, {}
+    io["in:imageproj.in"], io["in:audioproj.in"] = torch.randn(1, 30), torch.randn(1, 5, 3, 4, 6)
+    io["in:face_region"], io["in:motion_scale"] = torch.rand(1, 3, 8 * side, 8 * side), torch.ones(3)
+    io["in:ref.latents"], io["in:unet.latents"] = torch.randn(4, 4, side, side), torch.randn(1, 4, 5, side, side)
+    for level in range(4):
+        io |= {f"in:mask.{kind}.{level}": torch.rand(1, (side >> level) ** 2) for kind in ("full", "face", "lip")}
+    io["out:pipe.noise"] = torch.randn(1, 4, 5, side, side)
+    names = ("unet.out.t77", "pipe.asis.step0.pred", "pipe.asis.latents1", "imageproj.out", "audioproj.out", "ref.out")
+    vectors = Vectors(data, model, io | {f"out:{name}": torch.zeros(1) for name in names})
+    shapes = {r.name: r.problem for r in compare(vectors)}
+    expected = {
+        "unet.out.t77": (1, 4, 5, 16, 16), "pipe.asis.step0.pred": (2, 4, 5, 16, 16), "pipe.asis.latents1":
+        (1, 4, 5, 16, 16), "imageproj.out": (1, 3, 20), "audioproj.out": (1, 5, 7, 28), "ref.out": (4, 12, 16, 16),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        assert f"shape {shape}, expected (1,)" in shapes[name], shapes[name]
