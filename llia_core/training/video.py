@@ -43,7 +43,7 @@ class Example:
 
 
 def new_avatar(parts: Path | None = None) -> Avatar:
-    """llia-tiny; speech encoder, autoencoder and lip rig from the folder of runs, trained and frozen; the rest fresh."""
+    """llia-tiny; speech encoder, autoencoder and lip rig from the runs, trained and frozen; the rest fresh."""
     model = Avatar(NAMED["llia-tiny"], tiny_speech_config())
     if parts is not None:
         model.speech.load_state_dict(torch.load(parts / "audio" / "speech.pt", weights_only=True))
