@@ -32,13 +32,16 @@ def _animate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--expression", help='edit of the portrait, such as "smile=0.4,brow_raise=0.2" or "template=happy"')
     p.add_argument("--face-box", help="x0,y0,x1,y1 in pixels, forehead to chin, ear to ear: where no face is found")
     p.add_argument("--size", type=int, default=256, help="pixels of the square video (default 256)")
-    p.add_argument("--steps", type=int, default=1, help="denoising steps, 1 to 8 (default 1)")
+    p.add_argument("--steps", type=int, help="denoising steps (default: 1; photoreal: 10, distilled 2)")
     p.add_argument("--seed", type=int, default=0, help="of noise and behaviour (default 0)")
     p.add_argument(
         "--behaviour", type=float, default=1.0, help="blinks, gaze, head motion: 0 none, 1 natural (default)"
     )
-    p.add_argument("--model", help="checkpoint file (default: the bundled llia-tiny)")
-    p.add_argument("--precision", default="float32", choices=("float32", "int8"), help="int8: see `quantize`")
+    p.add_argument("--guidance", type=float, default=3.5, help="photoreal models: guidance scale, 1 none (default 3.5)")
+    p.add_argument("--model", help="checkpoint file, or folder of a photoreal model (default: the bundled llia-tiny)")
+    p.add_argument(
+        "--precision", default="float32", choices=("float32", "float16", "bfloat16", "int8"), help="int8: see `quantize`"
+    )
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
     p.set_defaults(run=commands.animate)
 
@@ -58,11 +61,12 @@ def _bench(p: argparse.ArgumentParser) -> None:
 
 
 def _quantize(p: argparse.ArgumentParser) -> None:
-    p.add_argument("checkpoint", nargs="?", help="float checkpoint (default: the bundled llia-tiny)")
-    p.add_argument("-o", "--output", help="file to write (default: NAME-int8.safetensors beside it)")
+    p.add_argument("checkpoint", nargs="?", help="checkpoint, or photoreal folder (default: the bundled llia-tiny)")
+    p.add_argument("-o", "--output", help="file or folder to write (default: NAME-int8 beside it)")
     p.add_argument("--portrait", help="picture to calibrate on (default: four drawn faces)")
     p.add_argument("--audio", help="sound to calibrate on (default: the bundled speech)")
     p.add_argument("--target-db", type=float, default=24.0, help="signal over rounding noise to keep (default 24)")
+    p.add_argument("--device", default="cpu", help="for photoreal folders: cpu, cuda ... (default cpu)")
     p.set_defaults(run=commands.quantize)
 
 
@@ -83,6 +87,8 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scale", type=float, default=1.0, help="multiplies steps and clips: 0.01 for a try")
     p.add_argument("--minutes", type=float, default=0.0, help="stop after so many minutes; the same command goes on")
     p.add_argument("--videos", help="folder of real videos to cut clips from, instead of rendering")
+    p.add_argument("--teacher", help="consistency: photoreal model folder to distil to few steps, from --videos")
+    p.add_argument("--size", type=int, default=512, help="with --teacher: pixels of the pictures (default 512)")
     p.add_argument("--device", default="cpu")
     p.set_defaults(run=commands.train)
 

@@ -27,6 +27,7 @@ TARGET_DB = 24.0  # signal over rounding noise, in each part of the output by it
 KEPT_SAMPLES = 4096  # activation values kept of each call, from which the range is chosen
 SECONDS = 2.0  # of sound for each portrait
 PROBE_FRAMES = 6
+PHOTOREAL_SIZE = 128  # pixels at which a photoreal model is watched and compared
 
 
 @dataclass
@@ -52,8 +53,8 @@ class Watched:
 
 
 @torch.inference_mode()
-def watch(model: nn.Module, run: Callable[[], Any]) -> dict[str, Watched]:
-    """Run `run()` and see what reaches every convolution and linear layer of PARTS."""
+def watch(model: nn.Module, run: Callable[[], Any], parts: tuple[str, ...] = PARTS) -> dict[str, Watched]:
+    """Run `run()` and see what reaches every convolution and linear layer whose name begins as one of `parts`."""
     seen: dict[str, Watched] = {}
     hooks = []
 
@@ -69,7 +70,7 @@ def watch(model: nn.Module, run: Callable[[], Any]) -> dict[str, Watched]:
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, Int8Layer) and name.startswith(PARTS):
+        if isinstance(module, Int8Layer) and name.startswith(parts):
             hooks.append(module.register_forward_hook(see(name)))
     try:
         run()
@@ -114,13 +115,15 @@ def quantize(
     probe: Callable[[], Sequence[Tensor]],
     target_db: float = TARGET_DB,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    parts: tuple[str, ...] = PARTS,
 ) -> Report:
     """Make layers of `model` (built with Int8 operations, float so far) integer, in place.
 
     run(): shows the model typical inputs. probe(): runs it on one fixed input and returns the parts of its output.
-    target_db: layers are kept float until each part's signal is so far above the rounding noise.
+    target_db: layers are kept float until each part's signal is so far above the rounding noise. parts: beginnings of
+    the names of layers that may become integer.
     """
-    seen = watch(model, run)
+    seen = watch(model, run, parts)
     total = sum(one.multiplications for one in seen.values())
     weights = {name: model.get_submodule(name).weight for name in seen}
     size = sum(weight.numel() for weight in weights.values())
@@ -154,8 +157,10 @@ def quantize(
 def quantize_checkpoint(
     path: str | Path | None, output: str | Path | None, portrait: str | None = None, audio: str | None = None,
     target_db: float = TARGET_DB, progress: Callable[[int, int], None] = lambda done, total: None,
+    device: str = "cpu",
 ) -> tuple[Path, Report]:  # fmt: skip
-    """Checkpoint in, INT8 checkpoint out (default: beside it, `NAME-int8.safetensors`), calibrated on given inputs.
+    """Checkpoint in, INT8 checkpoint out (default: beside it, `NAME-int8.safetensors`), calibrated on given inputs. A
+    photoreal model is a folder, in and out (photoreal/quantize.py); device: where that one is measured.
 
     Without portrait or audio: faces that this repository draws, and the bundled speech. Raises as load_model does, and
     ValueError for a checkpoint that is quantised already.
@@ -163,15 +168,20 @@ def quantize_checkpoint(
     from .model.load import BUNDLED, file_digest, int8_name, load_model, read_checkpoint, save_model
 
     source = Path(path) if path is not None else BUNDLED
+    output = Path(output) if output is not None else int8_name(source)
+    samples = _samples(audio)
+    if source.is_dir():
+        from .photoreal.quantize import quantize_photoreal
+
+        portraits = _portraits(portrait, 128, PHOTOREAL_SIZE)
+        return output, quantize_photoreal(source, output, portraits, samples, target_db, progress, device)
     model = load_model(source, operations=Int8)
     if integer_layers(model):
         raise ValueError(f"{source} is INT8 already; give the float checkpoint that it was made of")
-    samples = _samples(audio)
     portraits = _portraits(portrait, model.config.resolution)
     report = quantize(
         model, lambda: _sessions(model, portraits, samples), _probe(model, portraits[0], samples), target_db, progress
     )
-    output = Path(output) if output is not None else int8_name(source)
     origin = {"quantized_from": source.name, "digest": file_digest(source), "sqnr_db": round(report.sqnr_db, 1)}
     origin |= {"kept_float": [*report.kept], "too_small": report.small}
     save_model(model, output, json.loads(read_checkpoint(source)[0].get("origin", "{}")), quantization=origin)
@@ -185,18 +195,18 @@ def _samples(audio: str | None) -> Tensor:
     return to_mono_16k(*read_audio(audio or Path(__file__).parent / "assets" / "demo_speech.wav"))
 
 
-def _portraits(path: str | None, region: int) -> list:
+def _portraits(path: str | None, region: int, size: int = 256) -> list:
     """The given portrait, or the demo's and three drawn ones."""
     from .media import read_image
     from .portrait import prepare_portrait
     from .training.synth.portrait import ANIMATION, render, sample_identities
 
     if path:
-        return [prepare_portrait(read_image(path), region_size=region)]
+        return [prepare_portrait(read_image(path), size, region)]
     images = [read_image(Path(__file__).parent / "assets" / "demo_portrait.png")]
     identities = sample_identities(3, torch.Generator().manual_seed(90_000))
     images += [*render(identities, torch.zeros(3, len(ANIMATION)), size=256, clip=True)]
-    return [prepare_portrait(image, region_size=region) for image in images]
+    return [prepare_portrait(image, size, region) for image in images]
 
 
 def _sessions(model: nn.Module, portraits: list, samples: Tensor) -> None:

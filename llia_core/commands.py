@@ -17,7 +17,7 @@ def animate(arguments: Namespace) -> None:
     from .audio import SAMPLE_RATE, frame_count, to_mono_16k
     from .media import read_audio
     from .model.load import load_model
-    from .session import Session
+    from .photoreal import open_session
     from .timeline import parse_timeline
     from .video import VideoWriter
 
@@ -32,7 +32,10 @@ def animate(arguments: Namespace) -> None:
             f"{arguments.audio} lasts {len(samples) / SAMPLE_RATE:.3f} s: shorter than half a frame (0.02 s)"
         )
     model = load_model(arguments.model, arguments.device, precision=arguments.precision)
-    session = Session(model, portrait, arguments.steps, arguments.seed, arguments.behaviour, timeline)
+    session = open_session(
+        model, portrait, arguments.guidance, steps=arguments.steps, seed=arguments.seed, behaviour=arguments.behaviour,
+        timeline=timeline,
+    )  # fmt: skip
     size, started, first = portrait.size, time.perf_counter(), None
     channels = min(2, waveform.shape[0])
     sound = waveform if waveform.shape[0] <= 2 else waveform.mean(0, keepdim=True).expand(2, -1)
@@ -112,8 +115,9 @@ def quantize(arguments: Namespace) -> None:
             bar.refresh()
 
         output, report = quantize_checkpoint(
-            arguments.checkpoint, arguments.output, arguments.portrait, arguments.audio, arguments.target_db, progress
-        )
+            arguments.checkpoint, arguments.output, arguments.portrait, arguments.audio, arguments.target_db, progress,
+            arguments.device,
+        )  # fmt: skip
     print(f"{output}: {report}")
 
 
@@ -135,9 +139,18 @@ def _write_json(path: str | None, data: dict) -> None:
 
 
 def train(arguments: Namespace) -> None:
-    """One training stage, or all of them."""
-    from .training.stages import run_stage
+    """One training stage, or all of them; with --teacher, distillation of a photoreal model."""
+    from .training.stages import run_stage, run_teacher
 
+    if arguments.teacher:
+        if arguments.stage != "consistency":
+            raise ValueError(f"--teacher goes with `train consistency`, not with `train {arguments.stage}`")
+        made = run_teacher(
+            Path(arguments.teacher), Path(arguments.runs), arguments.scale, arguments.minutes, arguments.videos,
+            arguments.device, arguments.size,
+        )  # fmt: skip
+        print(f"{made}: few-step model, to be put into models/llia")
+        return
     run_stage(
         arguments.stage, Path(arguments.runs), arguments.scale, arguments.minutes, arguments.videos, arguments.device
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .audio import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frame_energy, to_mono_16k
 from .face import FaceLandmarker
+from .measures import liveliness, sharpness
 from .media import contact_sheet, read_audio, read_image, write_image
 from .model.avatar import Avatar
 from .model.load import load_model
@@ -26,12 +27,13 @@ FIRST_IDENTITY = 50_000  # seeds that training never draws
 
 @dataclass
 class Case:
-    """An unseen identity and sentence: the portrait, the utterance, and the opening read from the rendered truth."""
+    """An unseen identity and sentence: the portrait, the utterance, the rendered truth and the opening read from it."""
 
     portrait: Portrait
     utterance: object
     truth: np.ndarray
     rest: float
+    frames: Tensor  # the rendered truth, uint8 (n, S, S, 3)
 
 
 def portrait_case(samples: Tensor) -> Case:
@@ -40,7 +42,8 @@ def portrait_case(samples: Tensor) -> Case:
     from .training.synth.speech import Utterance
 
     portrait = prepare_portrait(read_image(BUNDLED.parent / "demo_portrait.png"), SIZE)
-    return Case(portrait, Utterance(samples.numpy(), (), np.zeros((0, 7)), "", ""), np.zeros(0), 0.0)
+    utterance = Utterance(samples.numpy(), (), np.zeros((0, 7)), "", "")
+    return Case(portrait, utterance, np.zeros(0), 0.0, torch.zeros(0, SIZE, SIZE, 3, dtype=torch.uint8))
 
 
 class Reader:
@@ -74,10 +77,12 @@ def evaluate_checkpoint(
             "steps": steps,
             **sync_figures(cases, opened),
             **closure_figures(cases, opened),
+            **sharpness(model, cases, made, steps),
             "idle_mouth_ratio": still[0] / float(np.mean([o.std() for o in opened])),
             "listening_mouth_ratio": still[1] / float(np.mean([o.std() for o in opened])),
             **drift_and_seams(model, cases[0], steps, minutes),
             **real_voices(model, cases[0], steps, speech, read),
+            **liveliness(model, cases[0].portrait, landmarker),
         }
     if sheet:
         rows = [frames[:: max(1, len(frames) // 10)][:10] for frames in made]
@@ -97,7 +102,7 @@ def make_case(read: Reader, index: int) -> Case:
     images = torch.cat([render(identity.expand(len(a)), a, size=SIZE, clip=True) for a in animation.split(32)])
     frames = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     opened = read(frames)
-    return Case(prepare_portrait(images[0], SIZE), utterance, opened[1:], float(opened[0]))
+    return Case(prepare_portrait(images[0], SIZE), utterance, opened[1:], float(opened[0]), frames[1:])
 
 
 def run_session(

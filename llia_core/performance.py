@@ -181,7 +181,7 @@ def _live_speech(config: ModelConfig) -> Any:
         "intermediate_size": 4 * width,
     }
     wav2vec["num_attention_heads"] = max(4, width // 64)
-    return SpeechConfig(wav2vec, 4, 25, 2, config.audio_projection.layers)
+    return SpeechConfig(wav2vec, block=4, context=25, lookahead=2, layers=config.audio_projection.layers)
 
 
 def _quantize_all(model: nn.Module, config: ModelConfig) -> None:

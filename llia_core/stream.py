@@ -189,6 +189,8 @@ def encode_speech(
             f"the sound lasts {waveform.shape[-1] / sample_rate * 1000:.0f} ms, shorter than half a frame (20 ms): "
             "give a longer recording"
         )
+    if isinstance(model, Photoreal):
+        model.before_listening()
     margin = max(PAST, FUTURE)
     features = model.speech.encode_all(samples, margin, margin, on_progress)
     encoded = EncodedSpeech(features, margin, model.speech.silence(), model.speech.config)

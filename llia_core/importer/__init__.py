@@ -148,7 +148,9 @@ def read_speech(path: Path) -> tuple[SpeechConfig, dict[str, Tensor]]:
     preprocessor = path / "preprocessor_config.json"
     normalize = read_json(preprocessor).get("do_normalize", True) if preprocessor.is_file() else True
     # Blocks of a second that hear two seconds before and 0.4 s after them.
-    config = SpeechConfig(wav2vec, 25, 50, 10, wav2vec["num_hidden_layers"], 0, bool(normalize))
+    config = SpeechConfig(
+        wav2vec, block=25, context=50, lookahead=10, layers=wav2vec["num_hidden_layers"], normalize=bool(normalize)
+    )
     weights = read_tensors(file, SPEECH)
     renamed = {_speech_name(key): value for key, value in weights.items() if key not in HEAD}
     wanted = SpeechEncoder(config).state_dict()

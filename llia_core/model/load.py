@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from .config import ModelConfig
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "llia-tiny.safetensors"
 FORMAT = "llia-1"
-PRECISIONS = ("float32", "int8")
+FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PRECISIONS = (*FLOATS, "int8")
 
 
 class CheckpointError(RuntimeError):
@@ -42,13 +44,13 @@ def save_model(
 
 
 def load_model(
-    path: str | Path | None = None, device: str = "cpu", operations=nn, precision: str = "float32"
+    path: str | Path | None = None, device: str = "cpu", operations=nn, precision: str = "float32", **photoreal: Any
 ) -> Avatar:
-    """The bundled llia-tiny, or the checkpoint at `path`, ready for inference.
+    """The bundled llia-tiny, or the checkpoint at `path`, ready for inference; a folder is a photoreal model.
 
-    precision: "float32", or "int8": the checkpoint that `quantize` made of it and put beside it. A path that names an
-    INT8 checkpoint loads as it is; a folder is a photoreal model. Raises FileNotFoundError or CheckpointError that say
-    which file and what to do, ValueError for another precision.
+    precision: "float32", "float16", "bfloat16", or "int8": the form that `quantize` made of it and put beside it. A
+    path that names an INT8 checkpoint loads as it is. photoreal: what load_photoreal takes beside these (fast, vae).
+    Raises FileNotFoundError or CheckpointError that say which file and what to do, ValueError for another precision.
     """
     path = Path(path) if path is not None else BUNDLED
     if precision not in PRECISIONS:
@@ -56,7 +58,9 @@ def load_model(
     if path.is_dir():
         from ..photoreal.model import load_photoreal
 
-        return load_photoreal(path, device, operations=operations)
+        if precision == "int8":
+            path = int8_folder(path)
+        return load_photoreal(path, device, float_type(precision, device), operations, **photoreal)
     metadata, weights = read_checkpoint(path)
     if precision == "int8" and not declared_layers(metadata):
         path = _int8_file(path)
@@ -73,8 +77,13 @@ def load_model(
     wanted = model.state_dict()
     check_weights(model, weights, path)
     model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in weights.items()})
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.to(device, float_type(precision, "cpu")).eval().requires_grad_(False)
     return model.to(memory_format=torch.channels_last)
+
+
+def float_type(precision: str, device: str | torch.device) -> torch.dtype:
+    """What tensors that are not integers are: for "int8" the type in which the device is fast."""
+    return FLOATS.get(precision, torch.float32 if torch.device(device).type == "cpu" else torch.float16)
 
 
 def int8_name(path: str | Path) -> Path:
@@ -88,12 +97,35 @@ def _int8_file(path: Path) -> Path:
     command = "python -m llia_core quantize" + ("" if path == BUNDLED else f" {path}")
     if not found.is_file():
         raise FileNotFoundError(f"no INT8 checkpoint at {found}: make it with `{command}`")
-    with open(found, "rb") as file:  # only the header is needed, and not yet the weights
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    made_of = json.loads(header["__metadata__"].get("quantization", "{}")).get("digest")
-    if made_of != file_digest(path):
+    if _digest_of(found) != file_digest(path):
         raise CheckpointError(f"{found} was made of another {path.name}: make it anew with `{command}`")
     return found
+
+
+def int8_folder(folder: Path) -> Path:
+    """The INT8 form of a photoreal model, beside it; the folder itself if it is INT8. Raises FileNotFoundError,
+    CheckpointError as for files."""
+    model = folder / "model.safetensors"
+    if model.is_file() and declared_layers(read_header(model)):
+        return folder
+    found, command = int8_name(folder), f"python -m llia_core quantize {folder}"
+    if not (found / "model.safetensors").is_file():
+        raise FileNotFoundError(f"no INT8 model at {found}: make it with `{command}`")
+    if _digest_of(found / "model.safetensors") != file_digest(model):
+        raise CheckpointError(f"{found} was made of another {folder.name}: make it anew with `{command}`")
+    return found
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; its tensors are not read."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return header.get("__metadata__", {})
+
+
+def _digest_of(path: Path) -> str | None:
+    """Of the file that an INT8 checkpoint was made of."""
+    return json.loads(read_header(path).get("quantization", "{}")).get("digest")
 
 
 def file_digest(path: Path) -> str:

@@ -34,7 +34,7 @@ class PositionalEncoding(nn.Module):
                 f"motion module: got {x.shape[1]} frames (clip and motion frames), expected at most "
                 f"{self.pe.shape[1]}: make clips shorter"
             )
-        return x + self.pe[:, : x.shape[1]].to(x.dtype)
+        return x + self.pe[:, : x.shape[1]].to(x)
 
 
 class TemporalAttention(Attention):

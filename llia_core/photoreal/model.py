@@ -5,6 +5,7 @@ wanted taesd.safetensors, a small decoder. `python -m llia_core convert hallo` w
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..model.autoencoder import build_autoencoder
 from ..model.avatar import AvatarModel
 from ..model.config import AutoencoderConfig, ModelConfig
 from ..model.load import CheckpointError, check_weights, read_checkpoint
+from ..quantization import SCALES, Int8, declared_layers
 from ..speech import SpeechConfig, SpeechEncoder
 
 PARTS = {"model": "model.safetensors", "vae": "vae.safetensors", "speech": "speech.safetensors"}
@@ -28,7 +30,9 @@ HOW = (
 class Photoreal(AvatarModel):
     """All networks of llia-sd15. `fast` decodes instead of the autoencoder where it is there: TAESD.
 
-    autoencoder may be any object with `encode` and `decode` as in model/autoencoder.py.
+    autoencoder may be any object with `encode` and `decode` as in model/autoencoder.py. A host that keeps weights
+    elsewhere until they are used sets `run_on`, the device that computes, and what is called before they are:
+    `before_use(size, frames)` with pixels and frames of the longest clip, and `before_listening()`.
     """
 
     def __init__(self, config: ModelConfig, operations: Any = nn) -> None:
@@ -36,18 +40,31 @@ class Photoreal(AvatarModel):
         self.speech: SpeechEncoder | None = None
         self.autoencoder: Any = None
         self.fast: nn.Module | None = None
+        self.run_on: torch.device | None = None
+        self.before_use: Callable[[int, int], None] = lambda size, frames: None
+        self.before_listening: Callable[[], None] = lambda: None
+
+    @property
+    def compute_device(self) -> torch.device:
+        """Where inputs are to be."""
+        return self.run_on or next(self.denoising_unet.parameters()).device
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What inputs are to be."""
+        return next(self.denoising_unet.parameters()).dtype
 
     def image_tokens(self, identity: Tensor | None = None) -> Tensor:
         """Image tokens (2, t, d), unconditional then conditional, of a face embedding (512,); none: zeros, as the
         original does where it finds no face."""
-        weight = self.imageproj.proj.weight
-        embeddings = weight.new_zeros(2, self.config.image_projection.embed_dim)
+        width = self.config.image_projection.embed_dim
+        embeddings = torch.zeros(2, width, device=self.compute_device, dtype=self.compute_dtype)
         if identity is not None:
-            if identity.numel() != embeddings.shape[1]:
+            if identity.numel() != width:
                 raise ValueError(
-                    f"the face embedding has shape {tuple(identity.shape)}, expected ({embeddings.shape[1]},)"
+                    f"the face embedding has shape {tuple(identity.shape)}, expected ({width},)"
                 )
-            embeddings[1] = identity.flatten().to(weight)
+            embeddings[1] = identity.flatten().to(embeddings)
         return self.imageproj(embeddings)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -68,8 +85,8 @@ def load_photoreal(
     fast: bool = True,
     vae: Any = None,
 ) -> Photoreal:
-    """The model in `folder`, ready for inference. fast: decode with TAESD if the folder has it. vae: used instead of
-    the folder's own, which may then be absent.
+    """The model in `folder`, ready for inference. fast: decode with TAESD if the folder has it. vae: encodes and decodes
+    instead of the folder's own, which may then be absent. dtype: of what is not integer.
 
     Raises FileNotFoundError that names missing files and where they come from, CheckpointError for broken ones.
     """
@@ -78,16 +95,25 @@ def load_photoreal(
     if missing:
         raise FileNotFoundError(f"{folder} is not a complete photoreal model: {', '.join(missing)} missing. {HOW}")
     metadata, weights = read_checkpoint(folder / PARTS["model"])
+    integer = declared_layers(metadata)
     with torch.device("meta"):
-        model = Photoreal(ModelConfig.from_dict(json.loads(metadata["config"])), operations)
+        model = Photoreal(ModelConfig.from_dict(json.loads(metadata["config"])), Int8 if integer else operations)
+    for name in integer:
+        model.get_submodule(name).declare()
     check_weights(model, weights, folder / PARTS["model"])
-    model.load_state_dict({key: value.to(device, dtype) for key, value in weights.items()}, assign=True)
+    weights = {key: value.to(device, _kept_type(key, value, dtype)) for key, value in weights.items()}
+    model.load_state_dict(weights, assign=True)
     del weights
     model.speech = _load_speech(folder / PARTS["speech"]).to(device, dtype)
     model.autoencoder = vae or _load_autoencoder(folder / PARTS["vae"], operations).to(device, dtype)
-    if fast and (folder / FAST_DECODER).is_file():
+    if fast and vae is None and (folder / FAST_DECODER).is_file():
         model.fast = _load_autoencoder(folder / FAST_DECODER, operations).to(device, dtype)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _kept_type(key: str, value: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """Integers and their scales stay as they are."""
+    return dtype if value.is_floating_point() and not key.endswith(SCALES) else value.dtype
 
 
 def missing_parts(folder: Path, own_vae: bool = True) -> list[str]:

@@ -93,8 +93,8 @@ class PhotorealSession(Session):
         self.seed, self.timeline, self.should_stop = seed, timeline or Timeline(), should_stop
         self.settings, self.first = settings, first
         self.timesteps = trailing_timesteps(steps or DEFAULT_STEPS[model.config.sampling])
-        parameter = next(model.denoising_unet.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
+        model.before_use(portrait.size, largest)
+        self.device, self.dtype = model.compute_device, model.compute_dtype
         self.schedule = make_schedule().to(self.device)
         guided = model.config.sampling == "ddim" and settings.guidance != 1.0
         with torch.inference_mode():
@@ -215,8 +215,15 @@ class PhotorealSession(Session):
         self.generator.set_state(saved["generator"])
 
 
-def open_session(model: Avatar | Photoreal, portrait: Portrait, guidance: float = GUIDANCE, **settings: Any) -> Session:
-    """The session that goes with the model. settings: parameters that both kinds have."""
+def open_session(
+    model: Avatar | Photoreal,
+    portrait: Portrait,
+    guidance: float = GUIDANCE,
+    steps: int | None = None,
+    **settings: Any,
+) -> Session:
+    """The session that goes with the model. steps: None: as many as its weights want. settings: parameters that both
+    kinds have."""
     if isinstance(model, Photoreal):
-        return PhotorealSession(model, portrait, settings=Settings(guidance=guidance), **settings)
-    return Session(model, portrait, **settings)
+        return PhotorealSession(model, portrait, steps, settings=Settings(guidance=guidance), **settings)
+    return Session(model, portrait, steps or 1, **settings)

@@ -9,8 +9,9 @@ from .loop import Run
 
 # What scale 1 stands for. docs/training.md says how long it took on which machine.
 CLIPS, HELD_OUT = 2816, 96
-STEPS = {"audio": 2500, "vae": 350, "rig": 4000, "video": 2400, "consistency": 150, "rollout": 150}
+STEPS = {"audio": 2500, "vae": 350, "rig": 4000, "video": 2400, "consistency": 150, "rollout": 150, "distill": 2000}
 RATES = {"audio": 2e-3, "vae": 3e-3, "rig": 2e-3, "video": 1e-3, "consistency": 2e-4, "rollout": 1.5e-4}
+RATES["distill"] = 8e-6  # as latent consistency models are distilled; the others train a small model from nothing
 ORDER = ("clips", "audio", "vae", "rig", "video", "consistency", "rollout")
 
 
@@ -24,6 +25,17 @@ def run_stage(stage: str, runs: Path, scale: float, minutes: float, videos: str 
             _clips(runs, scale, videos)
         else:
             _RUNNERS[name](_run(name, runs, scale, minutes, device), runs, scale)
+
+
+def run_teacher(
+    teacher: Path, runs: Path, scale: float, minutes: float, videos: str | None, device: str, size: int
+) -> Path:
+    """Distil a photoreal model (distill.py) in the folder `runs`; returns the folder of the few-step model."""
+    from .distill import run_distillation
+
+    run = _run("distill", runs, scale, minutes, device)
+    found = Path(videos) if videos else None
+    return run_distillation(run, teacher, runs / "portrait_clips", runs / "distilled", size, found)
 
 
 def _run(name: str, runs: Path, scale: float, minutes: float, device: str) -> Run:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.avatar import Avatar, Conditioning, Prediction
+from ..model.avatar import Avatar, Conditioning, Prediction, opened
 from ..model.config import NAMED
 from ..sampling.schedule import NoiseSchedule, add_noise, make_schedule
 from ..speech import tiny_speech_config
@@ -90,9 +90,9 @@ def prepare(
 
 @torch.no_grad()
 def hear(
-    model: Avatar, clip: Clip, generator: torch.Generator, true_shapes: float = TRUE_SHAPES
+    model: Avatar, clip: Clip, generator: torch.Generator, true_shapes: float = TRUE_SHAPES, dropout: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Audio windows (b, F, 5, layers, channels) and labels (b, F) with dropout.
+    """Audio windows (b, F, 5, layers, channels) and labels (b, F), some of both left out with `dropout`.
 
     In `true_shapes` of the clips that have them the windows are the true mouth shapes with a little noise; in the
     others what the speech encoder hears in freshly augmented sound.
@@ -106,9 +106,9 @@ def hear(
     if listen.any():
         sound = augment(clip.samples[listen].float(), generator).to(device)
         heard[listen] = model.speech(sound).float().cpu()
-    drop = torch.rand(b, generator=generator) < AUDIO_DROPOUT
+    drop = torch.rand(b, generator=generator) < AUDIO_DROPOUT * dropout
     heard = heard * ~drop[:, None, None, None]
-    unlabelled = (torch.rand(b, generator=generator) < LABEL_DROPOUT) & (clip.label == SPEAKING) | drop
+    unlabelled = (torch.rand(b, generator=generator) < LABEL_DROPOUT * dropout) & (clip.label == SPEAKING) | drop
     labels = torch.where(unlabelled, torch.full_like(clip.label, NONE), clip.label)
     windows = heard.unfold(1, PAST + 1 + FUTURE, 1).permute(0, 1, 4, 2, 3)
     return windows.to(device), labels[:, None].expand(-1, frames).to(device)
@@ -134,23 +134,34 @@ def random_timesteps(n: int, generator: torch.Generator) -> Tensor:
 
 
 def reconstruction(model: Avatar, example: Example, out: Prediction, generator: torch.Generator) -> dict[str, Tensor]:
-    """Loss terms: latents, the warp alone at several scales, known points, movement, and one decoded frame."""
+    """Loss terms: latents, the warp alone at several scales, known points, movement, and one decoded frame.
+
+    The open mouth counts by itself, however small it is: teeth and tongue are all that is left to paint.
+    """
     small = F.avg_pool2d(example.mouth, 128 // out.x0.shape[-1])[:, None]
+    cells = opened(out.inside.flatten(0, 1), out.x0.shape[-2:]).unflatten(0, out.x0.shape[:2])
     error = out.x0 - example.latents
     velocity = out.x0.diff(dim=1) - example.latents.diff(dim=1)
     pick = torch.randint(out.x0.shape[1], (1,), generator=generator)
     one = frames_of(out, pick)
     picture = one.warped + model.difference(one)
+    missed = (picture - example.frames[:, pick]).abs()
     terms = {
         "latent": (small * (error.abs() + 0.5 * error.square())).mean() * 0.15,
+        "inside": _mean_where(cells, error.abs()) * 0.3 + _mean_where(one.inside, missed) * 2,
         "warp": warp_error(out.warped, example.frames, example.mouth),
         "points": point_error(out.flow, example.points) * 4,
-        "picture": (example.mouth[:, None] * (picture - example.frames[:, pick]).abs()).mean() * 2,
+        "picture": (example.mouth[:, None] * missed).mean() * 2,
         "smooth": out.flow.diff(dim=-1).square().mean() + out.flow.diff(dim=-2).square().mean(),
     }
     if velocity.numel():
         terms["velocity"] = (small * velocity.abs()).mean() * 0.1
     return terms
+
+
+def _mean_where(weight: Tensor, values: Tensor) -> Tensor:
+    """Mean of values (b, f, c, h, w) by weight (b, f, 1, h, w); 0 where all weights are."""
+    return (weight * values).sum() / (weight.sum() * values.shape[2] + 1)
 
 
 def frames_of(out: Prediction, part: Tensor | slice) -> Prediction:
@@ -235,8 +246,7 @@ def validate(model: Avatar, clip: Clip, sheet: Path, schedule: NoiseSchedule) ->
 
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    windows, _ = hear(model, clip, generator, true_shapes=0.0)
-    labels = clip.label[:, None].expand(-1, clip.frames.shape[1]).to(device)
+    windows, labels = hear(model, clip, generator, true_shapes=0.0, dropout=False)
     images = [t.float().to(device) / 127.5 - 1 for t in (clip.reference, clip.frames)]
     lips = clip.points[:, 0].float().to(device)
     condition = model.reference(images[0], clip.masks.float().to(device) / 255, lips)

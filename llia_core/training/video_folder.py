@@ -38,11 +38,7 @@ def cut_clips(folder: Path, output: Path, frames: int = 8, size: int = 128, stri
     """
     from tqdm import tqdm
 
-    videos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not videos:
-        raise FileNotFoundError(
-            f"{folder} holds no video ({', '.join(SUFFIXES)}); expected files with a face and sound"
-        )
+    videos = find_videos(folder)
     clips: list[Clip] = []
     shards = made = 0
     with FaceLandmarker(max_faces=2) as landmarker:
@@ -58,13 +54,23 @@ def cut_clips(folder: Path, output: Path, frames: int = 8, size: int = 128, stri
     return made
 
 
+def find_videos(folder: str | Path) -> list[Path]:
+    """All videos below `folder`. Raises FileNotFoundError if there is none."""
+    videos = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not videos:
+        raise FileNotFoundError(
+            f"{folder} holds no video ({', '.join(SUFFIXES)}); expected files with a face and sound"
+        )
+    return videos
+
+
 def _clips_of(path: Path, landmarker: FaceLandmarker, frames: int, size: int, stride: int) -> Iterator[Clip]:
     samples = to_mono_16k(*read_audio(path))
     labels = label_audio(samples)
     before, after = audio_span(tiny_speech_config())
     sound = torch.nn.functional.pad(samples, (before * SAMPLES_PER_FRAME, (after + 1) * SAMPLES_PER_FRAME))
     run: list[tuple[Tensor, Tensor, Tensor]] = []
-    for index, image in enumerate(_frames(path)):
+    for index, image in enumerate(frames_at_25_fps(path)):
         found = landmarker.detect(image)
         if len(found) != 1 or index >= len(labels):
             run = []
@@ -94,7 +100,7 @@ def _clip(run: list[tuple[Tensor, Tensor, Tensor]], sound: Tensor, labels: list[
     )
 
 
-def _frames(path: Path) -> Iterator[Tensor]:
+def frames_at_25_fps(path: Path) -> Iterator[Tensor]:
     """Frames at 25 fps: the nearest earlier one of the file, (3, H, W) in [-1, 1]."""
     import av
 
