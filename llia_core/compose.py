@@ -12,11 +12,17 @@ from .portrait import Portrait
 from .warp import FaceWarp
 
 
+COLOURED = 0.2  # mean difference of a face's strongest and weakest channel, in [-1, 1], from which it is in full colour
+
+
 class Composer:
     """Composes frames of one portrait. Rows of `sliders` are FaceWarp's parameters; cavity (3,): see lips.py."""
 
     def __init__(self, portrait: Portrait, cavity: Tensor):
         self.portrait, self.cavity = portrait, cavity[:, None, None]
+        # A pencil drawing's or a statue's mouth is as grey inside as the face is, whatever the model paints there.
+        chroma = (portrait.region.amax(0) - portrait.region.amin(0)) * portrait.masks[1]
+        self.colour = float((chroma.sum() / portrait.masks[1].sum().clamp_min(1) / COLOURED).clamp(max=1))
         size = portrait.size
         self.warp = FaceWarp(portrait.landmarks, size, size, image=portrait.image)
         # From sampling coordinates of the picture ([-1, 1]) to region coordinates, and back for displacements.
@@ -38,5 +44,6 @@ class Composer:
         places = places + moved.permute(0, 2, 3, 1) @ self.to_picture.T
         source = self.portrait.image[None].expand(n, -1, -1, -1)
         frames = F.grid_sample(source, places, padding_mode="border", align_corners=False)
+        painted = torch.lerp(painted.mean(1, keepdim=True), painted, self.colour)
         frames = torch.lerp(frames, self.cavity, inside) + painted
         return frames.add_(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
