@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from .portrait import Portrait
 from .warp import FaceWarp
 
-
 COLOURED = 0.2  # mean difference of a face's strongest and weakest channel, in [-1, 1], from which it is in full colour
 
 
