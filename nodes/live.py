@@ -99,6 +99,7 @@ class LiveStreams:
     def __init__(self) -> None:
         self._streams: dict[str, LiveStream] = {}
         self._lock = threading.Lock()
+        self._forgotten = 0
 
     def open(self, info: dict, client_id: str, folder: str) -> LiveStream:
         """A new stream; the one that the same node of the same workflow and browser had before is removed."""
@@ -107,16 +108,16 @@ class LiveStreams:
             owner = _owner(stream)
             replaced = [old for old in self._streams.values() if _owner(old) == owner]
             self._streams[stream.id] = stream
-        for old in replaced + self._too_many():
+        for old in replaced:
             self.remove(old)
+        self._forget()
         return stream
 
     def get(self, stream_id: str) -> LiveStream | None:
         return self._streams.get(stream_id)
 
     def of_client(self, client_id: str) -> list[LiveStream]:
-        for old in self._too_many():
-            self.remove(old)
+        self._forget()
         with self._lock:
             return [stream for stream in self._streams.values() if stream.client_id == client_id]
 
@@ -125,12 +126,20 @@ class LiveStreams:
             self._streams.pop(stream.id, None)
         stream.remove()
 
-    def _too_many(self) -> list[LiveStream]:
-        """Ended streams that are too old, or beyond the number kept."""
+    def forgotten(self) -> int:
+        """How many streams have been removed because they were too old or too many."""
+        self._forget()
+        return self._forgotten
+
+    def _forget(self) -> None:
+        """Remove ended streams that are too old, or beyond the number kept."""
         with self._lock:
             ended = sorted((s for s in self._streams.values() if s.ended_at), key=lambda s: s.ended_at, reverse=True)
         oldest = time.monotonic() - KEPT_S
-        return [stream for i, stream in enumerate(ended) if i >= KEPT_STREAMS or stream.ended_at < oldest]
+        old = [stream for i, stream in enumerate(ended) if i >= KEPT_STREAMS or stream.ended_at < oldest]
+        for stream in old:
+            self.remove(stream)
+        self._forgotten += len(old)
 
 
 def _owner(stream: LiveStream) -> tuple:

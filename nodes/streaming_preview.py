@@ -43,6 +43,10 @@ class StreamingPreview(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> int:
+        return STREAMS.forgotten()  # what is no longer kept cannot be played again: it is to be made anew
+
+    @classmethod
     def execute(cls, stream, collect_images) -> io.NodeOutput:
         folder, name, counter, _, _ = folder_paths.get_save_image_path("LLIA", folder_paths.get_temp_directory())
         path = Path(folder) / f"{name}_{counter:05}_.mp4"
@@ -57,7 +61,9 @@ class StreamingPreview(io.ComfyNode):
             raise
         _end(live, "done")
         audio = audio_from_sound(stream.speech.sound(0, stream.frames), stream.sample_rate)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), images, audio)
+        # When nothing has changed, ComfyUI shows this again: a page that is new can play what another one had made.
+        shown = None if live is None else {"llia_stream": [live.info]}
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), images, audio, ui=shown)
 
 
 def _announce(stream, node: str, pnginfo: dict | None) -> LiveStream | None:

@@ -73,10 +73,11 @@ def host(tmp_path_factory):
     )
 
 
-def run(host, stream, node: str, client: str | None = None, **inputs) -> Run:
-    """The stream through one node; of the preview all outputs are taken."""
+def run(host, stream, node: str, client: str | None = None, anew: bool = True, **inputs) -> Run:
+    """The stream through one node; of the preview all outputs are taken. anew: nothing is kept of the run before."""
     host.source.stream = stream
-    host.server.executor.forget()
+    if anew:
+        host.server.executor.forget()
     prompt = {
         "source": {"class_type": "TestSource", "inputs": {}},
         "node": {"class_type": node, "inputs": {"stream": ["source", 0], **inputs}},
@@ -148,6 +149,22 @@ def test_preview_tells_the_browser_that_queued_it(host, streams, monkeypatch):
     event, data, client = next(message for message in told if message[0] == "llia.stream")
     assert client == "me" and data["stream"] == live.id and json.dumps(data)
     assert (data["node"], data["workflow"], data["frames"], data["width"]) == ("node", "the workflow", 50, SIZE)
+
+
+def test_a_second_page_is_told_of_a_kept_result_until_its_stream_is_forgotten(host, streams):
+    def shown(client):
+        host.events.clear()
+        assert run(host, MarkedStream(8), "LLIA_StreamingPreview", client, anew=False, collect_images=False).success
+        done = [data for event, data in host.events if event == "executed" and data["node"] == "node"]
+        return done[-1]["output"]["llia_stream"][0]["stream"]
+
+    host.server.executor.forget()
+    first = shown("me")
+    assert shown("another page") == first and streams.get(first).made == 8
+    streams.get(first).ended_at -= sys.modules[f"{host.name}.nodes.live"].KEPT_S + 1
+    again = shown("another page")
+    assert again != first and streams.get(again).made == 8 and streams.get(first) is None
+    streams.remove(streams.get(again))
 
 
 def test_without_a_browser_nothing_is_encoded_for_one(host, streams):

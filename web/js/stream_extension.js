@@ -61,7 +61,15 @@ function addPlayer(node) {
   })
   widget.serialize = false
   node.setSize([Math.max(WIDTH, node.size[0]), Math.max(HEIGHT.first + 100, node.size[1])])
-  const { onRemoved } = node
+  const { onExecuted, onRemoved } = node
+  node.onExecuted = function (output, ...more) {
+    // Made before, for another page: this one has not been told of the stream yet.
+    const info = output?.llia_stream?.[0]
+    if (info && info.stream !== view.player.info?.stream) {
+      view.player.open(streamAddress(info.stream), info, { since: runBegan })
+    }
+    return onExecuted?.call(this, output, ...more)
+  }
   node.onRemoved = function (...args) {
     view.dispose()
     return onRemoved?.apply(this, args)

@@ -1,5 +1,6 @@
 // What is received, when it is shown, what the server is told. stream_view.js has the controls.
 
+import { Figures } from './stream_figures.js'
 import { PictureStock } from './stream_pictures.js'
 import { Connection } from './stream_protocol.js'
 import { StreamSound } from './stream_sound.js'
@@ -10,8 +11,6 @@ const AHEAD = 75 // frames that the server may send beyond the one shown
 const AHEAD_PAUSED = 8
 const DRAW_EARLY_S = 0.01 // a drawn picture reaches the screen about this much later
 const REPORT_MS = 150
-const PING_MS = 5000
-const OFFSETS = 50 // pictures over which the distance of picture and sound is averaged
 
 /**
  * Plays one stream on one canvas.
@@ -33,14 +32,12 @@ export class StreamPlayer {
     this.close()
     this.info = info
     this.run = { state: 'running', made: info.made ?? 0, made_fps: 0, left_s: null, message: '' }
-    this.since = since
     this.wanted = play
     this.pictures = new PictureStock()
     this.sounds = new Map() // frame -> bytes
     this.turn = 0
     this.stock = JITTER_S
-    this.figures = { shown: 0, dropped: 0, firstPictureMs: null, latencyMs: null, offsets: [], stalls: 0 }
-    this.clockOffset = 0 // server's clock minus ours, seconds
+    this.figures = new Figures(since)
     this.sound = new StreamSound(info.sample_rate, info.channels, () => this.restartClock())
     this.sound.muted = this.silenced
     this.goTo(live ? Math.max(0, this.run.made - 1) : 0)
@@ -53,13 +50,11 @@ export class StreamPlayer {
     })
     // Animation frames stop in a hidden tab, sound does not.
     this.timer = setInterval(() => this.step(), 200)
-    this.pinger = setInterval(() => this.ping(), PING_MS)
   }
 
   close() {
     if (!this.info) return
     clearInterval(this.timer)
-    clearInterval(this.pinger)
     this.connection.close()
     this.sound.close()
     this.forget()
@@ -89,7 +84,7 @@ export class StreamPlayer {
     this.position = this.time
     this.sound.sleep()
     if (this.state !== 'gone') this.setState('paused')
-    this.report()
+    this.tell('at')
   }
 
   /** Show `frame`; playing goes on from there if it was playing. */
@@ -97,7 +92,7 @@ export class StreamPlayer {
     if (!this.info || this.state === 'gone') return
     this.goTo(Math.min(Math.max(0, frame), Math.max(0, this.run.made - 1)))
     this.turn = (this.turn + 1) % 256
-    this.announce()
+    this.tell('seek')
     this.setState(this.wanted ? 'buffering' : 'paused')
   }
 
@@ -154,25 +149,19 @@ export class StreamPlayer {
   // The server
 
   greet() {
-    this.ping()
-    this.announce()
+    this.tell('seek')
     this.setState('buffering')
   }
 
-  announce() {
+  /** type: seek (begin at the frame that is to arrive next) or at (the frame shown now). */
+  tell(type) {
+    this.reported = { got: this.got, at: performance.now() }
     const ahead = this.wanted ? AHEAD : AHEAD_PAUSED
-    this.connection.send({ type: 'seek', frame: this.got, turn: this.turn, ahead })
-  }
-
-  ping() {
-    this.connection.send({ type: 'ping', sent: Date.now() / 1000 })
+    const frame = type === 'seek' ? this.got : this.frame
+    this.connection.send({ type, frame, got: this.got, turn: this.turn, ahead })
   }
 
   hear(message) {
-    if (message.type === 'pong') {
-      this.clockOffset = message.now - (message.sent + Date.now() / 1000) / 2
-      return
-    }
     const before = this.run.state
     this.run = { ...this.run, ...message }
     if (before === 'running' && (this.run.state === 'cancelled' || this.run.state === 'error')) this.pause()
@@ -201,12 +190,6 @@ export class StreamPlayer {
     this.setState(final ? 'gone' : 'connecting')
   }
 
-  report() {
-    this.reported = { got: this.got, at: performance.now() }
-    const ahead = this.wanted ? AHEAD : AHEAD_PAUSED
-    this.connection.send({ type: 'at', frame: this.frame, got: this.got, turn: this.turn, ahead })
-  }
-
   // Every animation frame
 
   step() {
@@ -214,7 +197,7 @@ export class StreamPlayer {
     if (this.wanted && !['connecting', 'gone', 'ended'].includes(this.state)) this.advance()
     this.show()
     const { got, at } = this.reported
-    if (performance.now() - at > REPORT_MS || this.got - got >= 8) this.report()
+    if (performance.now() - at > REPORT_MS || this.got - got >= 8) this.tell('at')
     if (!this.awaited && (this.sound.running || this.last !== this.frame)) {
       this.awaited = true
       this.view.frameRequest(() => {
@@ -296,20 +279,13 @@ export class StreamPlayer {
     this.view.changed()
   }
 
-  /** Keep the figures: pictures shown and dropped, how far from the sound, how long after it was made. */
+  /** Keep the figures of a picture that is shown now. */
   note(frame, made) {
     const { figures } = this
-    const first = figures.shown === 0
-    figures.shown++
-    if (first) {
-      figures.firstPictureMs = this.since === null ? null : performance.now() - this.since
-      figures.latencyMs = Math.max(0, (Date.now() / 1000 + this.clockOffset - made) * 1000)
-    }
+    if (figures.shown++ === 0) figures.first(made - this.connection.clockOffset)
     if (!this.sound.running || this.view.hidden) return
     if (this.last !== null) figures.dropped += Math.max(0, frame - this.last - 1)
-    if (!this.sound.audible) return
-    figures.offsets.push((this.sound.time - frame / this.info.fps) * 1000)
-    if (figures.offsets.length > OFFSETS) figures.offsets.shift()
+    if (this.sound.audible) figures.addOffset((this.sound.time - frame / this.info.fps) * 1000)
   }
 
   setState(state) {

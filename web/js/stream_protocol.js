@@ -4,6 +4,7 @@ const HEADER_BYTES = 20
 const PICTURE = 1
 const SOUND = 2
 export const REMOVED = 4000 // close code: the stream is no longer kept
+const PING_MS = 5000
 const RETRIES_MS = [300, 1000, 2000, 4000]
 
 /**
@@ -45,7 +46,7 @@ export function channelOf(bytes, channel, channels) {
 }
 
 /**
- * A websocket that comes back after a short interruption.
+ * A websocket that comes back after a short interruption, and knows how far the server's clock is ahead of ours.
  * handlers: onOpen(), onPackets(packets), onMessage(object), onLost(final: boolean)
  */
 export class Connection {
@@ -54,16 +55,21 @@ export class Connection {
     this.handlers = handlers
     this.tries = 0
     this.closed = false
+    this.clockOffset = 0 // seconds
+    this.pinger = setInterval(() => this.ping(), PING_MS)
     this.connect()
   }
 
   connect() {
     const socket = new WebSocket(this.url)
     socket.binaryType = 'arraybuffer'
-    socket.onopen = () => this.handlers.onOpen()
+    socket.onopen = () => {
+      this.ping()
+      this.handlers.onOpen()
+    }
     socket.onmessage = ({ data }) => {
       this.tries = 0
-      if (typeof data === 'string') this.handlers.onMessage(JSON.parse(data))
+      if (typeof data === 'string') this.hear(JSON.parse(data))
       else this.handlers.onPackets(parsePackets(data))
     }
     socket.onclose = ({ code }) => this.lost(code)
@@ -78,6 +84,15 @@ export class Connection {
     this.handlers.onLost(final)
   }
 
+  ping() {
+    this.send({ type: 'ping', sent: Date.now() / 1000 })
+  }
+
+  hear(message) {
+    if (message.type !== 'pong') return this.handlers.onMessage(message)
+    this.clockOffset = message.now - (message.sent + Date.now() / 1000) / 2
+  }
+
   send(message) {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message))
   }
@@ -85,6 +100,7 @@ export class Connection {
   close() {
     this.closed = true
     clearTimeout(this.timer)
+    clearInterval(this.pinger)
     this.socket.close()
   }
 }

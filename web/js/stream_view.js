@@ -134,7 +134,6 @@ export class StreamView {
     const data = { state: player.state }
     if (player.info) {
       const { figures, run, sound } = player
-      const mean = figures.offsets.reduce((sum, value) => sum + value, 0) / figures.offsets.length
       Object.assign(data, {
         stream: player.info.stream,
         run: run.state,
@@ -146,7 +145,7 @@ export class StreamView {
         stalls: figures.stalls,
         audioScheduled: sound.scheduled,
         clock: sound.running ? (sound.audible ? 'sound' : 'wall') : 'stopped',
-        avOffsetMs: figures.offsets.length ? mean.toFixed(1) : '',
+        avOffsetMs: figures.offsetMs?.toFixed(1) ?? '',
         firstPictureMs: figures.firstPictureMs?.toFixed(0) ?? '',
         latencyMs: figures.latencyMs?.toFixed(0) ?? ''
       })
