@@ -9,7 +9,7 @@ from .loop import Run
 
 # What scale 1 stands for. docs/training.md says how long it took on which machine.
 CLIPS, HELD_OUT = 2816, 96
-STEPS = {"audio": 2500, "vae": 350, "rig": 4000, "video": 2400, "consistency": 150, "rollout": 150, "distill": 2000}
+STEPS = {"audio": 2500, "vae": 350, "rig": 4000, "video": 2400, "consistency": 300, "rollout": 150, "distill": 2000}
 RATES = {"audio": 2e-3, "vae": 3e-3, "rig": 2e-3, "video": 1e-3, "consistency": 2e-4, "rollout": 1.5e-4}
 RATES["distill"] = 8e-6  # as latent consistency models are distilled; the others train a small model from nothing
 ORDER = ("clips", "audio", "vae", "rig", "video", "consistency", "rollout")
