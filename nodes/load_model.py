@@ -1,20 +1,22 @@
-"""LLIA Load Model: the bundled model, or a checkpoint in models/llia."""
+"""LLIA Load Model: the bundled model, or a checkpoint or photoreal model in models/llia."""
 
 from __future__ import annotations
 
 import os
+from pathlib import PurePath
 
 import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..llia_core.model.load import load_model
+from ..llia_core.model.load import PRECISIONS, load_model
+from ..llia_core.photoreal.model import PARTS
+from .managed import load_managed
 from .types import LliaModel, llia_schema
 
 FOLDER = "llia"  # in ComfyUI's models folder
 BUNDLED = "llia-tiny (bundled)"
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def register_folder() -> None:
@@ -23,32 +25,53 @@ def register_folder() -> None:
     folder_paths.folder_names_and_paths[FOLDER][1].add(".safetensors")
 
 
+def model_names() -> list[str]:
+    """Checkpoint files in models/llia; of a photoreal model, which is a folder of files, the folder."""
+    files = [PurePath(name) for name in folder_paths.get_filename_list(FOLDER)]
+    folders = {file.parent for file in files if file.name == PARTS["model"]} - {PurePath(".")}
+    return sorted(path.as_posix() for path in {file.parent if file.parent in folders else file for file in files})
+
+
+def model_path(name: str) -> str:
+    """Path of a name of `model_names`. Raises FileNotFoundError."""
+    if PurePath(name).suffix:
+        return folder_paths.get_full_path_or_raise(FOLDER, name)
+    return os.path.dirname(folder_paths.get_full_path_or_raise(FOLDER, f"{name}/{PARTS['model']}"))
+
+
 class LoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return llia_schema(
             node_id="LLIA_LoadModel",
             display_name="LLIA Load Model",
-            description="The avatar model: the small one that comes with this pack, or a checkpoint in models/llia.",
+            description="The avatar model: the small one that comes with this pack, a checkpoint in models/llia, or a "
+            "photoreal model there, converted from open weights.",
             search_aliases=["avatar model", "talking head model", "lip sync model", "checkpoint"],
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[BUNDLED, *folder_paths.get_filename_list(FOLDER)],
+                    options=[BUNDLED, *model_names()],
                     default=BUNDLED,
-                    tooltip="The bundled model runs in real time on a CPU. Files in ComfyUI's models/llia follow it.",
+                    tooltip="The bundled model runs in real time on a CPU. What is in ComfyUI's models/llia follows it.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=list(PRECISIONS),
                     default="float32",
-                    tooltip="float32 is right for the bundled model. The others suit GPUs; a CPU is slower with them.",
+                    tooltip="float32 is right for the bundled model, float16 for photoreal models on a GPU. int8 is fast: "
+                    "python -m llia_core quantize makes it.",
                 ),
                 io.Combo.Input(
                     "device",
                     options=["default", "cpu"],
                     default="default",
                     tooltip="default: the device that ComfyUI uses.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Photoreal models only: Stable Diffusion 1.5's VAE in the place of the model's own.",
                 ),
             ],
             outputs=[
@@ -57,7 +80,9 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, precision, device) -> io.NodeOutput:
-        path = None if model == BUNDLED else folder_paths.get_full_path_or_raise(FOLDER, model)
+    def execute(cls, model, precision, device, vae=None) -> io.NodeOutput:
+        path = None if model == BUNDLED else model_path(model)
         target = torch.device("cpu") if device == "cpu" else comfy.model_management.get_torch_device()
-        return io.NodeOutput(load_model(path, target).to(PRECISIONS[precision]))
+        if path is not None and os.path.isdir(path):
+            return io.NodeOutput(load_managed(path, target, precision, vae))
+        return io.NodeOutput(load_model(path, target, precision=precision))

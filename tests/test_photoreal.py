@@ -1,6 +1,8 @@
 """The session of llia-sd15 at small width: streaming, any length, states, continuity, guidance, the original's
 quirks."""
 
+import shutil
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from llia_core.__main__ import main
 from llia_core.audio import SAMPLE_RATE, frame_count
 from llia_core.benchmark import demo_samples
 from llia_core.importer import convert_hallo, find_sources
@@ -16,6 +19,7 @@ from llia_core.model.guidance import AS_SHIPPED
 from llia_core.model.load import BUNDLED, load_model
 from llia_core.photoreal import PARITY, Photoreal, PhotorealSession, Settings, load_photoreal
 from llia_core.portrait import Portrait, prepare_portrait
+from llia_core.quantization import integer_layers
 from llia_core.stream import Stream, encode_speech, label_states
 from llia_core.timeline import parse_timeline
 from tests.open_weights import make_page, narrow_config
@@ -221,3 +225,43 @@ def test_what_the_model_cannot_make_is_said(model, portrait) -> None:
 
 def test_load_model_takes_the_folder(folder) -> None:
     assert isinstance(load_model(folder), Photoreal)
+
+
+def test_int8_form_of_a_folder(folder, portrait, tmp_path, capsys) -> None:
+    """Made by the command, loaded as a folder and by precision; the frames are those of float, nearly."""
+    source = tmp_path / "m"
+    shutil.copytree(folder, source)
+    with pytest.raises(FileNotFoundError, match="llia_core quantize"):
+        load_model(source, precision="int8")
+    assert main(["quantize", str(source), "--target-db", "20"]) == 0
+    assert "layers integer" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "m-int8").iterdir()) == sorted(p.name for p in source.iterdir())
+    model = load_model(source, precision="int8")
+    names = integer_layers(model)
+    assert len(names) > 100 and {name.split(".")[0] for name in names} >= {"denoising_unet", "reference_unet"}
+    assert (tmp_path / "m-int8" / "model.safetensors").stat().st_size < 0.5 * (
+        source / "model.safetensors"
+    ).stat().st_size
+    assert torch.equal(*(whole(m, portrait, SPEECH[:2560]) for m in (model, load_model(tmp_path / "m-int8"))))
+    exact, rounded = (whole(m, portrait, SPEECH[:2560]).float() for m in (load_photoreal(source), model))
+    assert not torch.equal(exact, rounded)
+    assert 10 * float(torch.log10(exact.var() / (exact - rounded).square().mean())) > 15
+    assert main(["quantize", str(tmp_path / "m-int8"), "-o", str(tmp_path / "again")]) == 1
+    assert "INT8 already" in capsys.readouterr().err
+
+
+def test_the_command_line_animates_with_it(folder, tmp_path, capsys) -> None:
+    source = BUNDLED.parent
+    command = ["animate", "--portrait", str(source / "demo_portrait.png"), "--audio", str(source / "demo_speech.wav")]
+    settings = ["--size", "64", "--steps", "1", "--guidance", "1", "--precision", "bfloat16"]
+    short = tmp_path / "short.wav"
+    write_wav(short, SPEECH)
+    command[4] = str(short)
+    assert main([*command, "--model", str(folder), *settings, "-o", str(tmp_path / "out.mp4")]) == 0
+    assert "10 frames of 64x64" in capsys.readouterr().out
+
+
+def write_wav(path: Path, samples: Tensor) -> None:
+    with wave.open(str(path), "w") as file:
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        file.writeframes((samples * 32767).to(torch.int16).numpy().tobytes())

@@ -8,6 +8,8 @@ from types import ModuleType
 # ComfyUI's module name -> ours. Names and behaviour follow ComfyUI 0.3.64 to 0.45.
 MODULES = {
     "comfy.model_management": "model_management",
+    "comfy.model_patcher": "model_patcher",
+    "comfy.ops": "ops",
     "comfy.utils": "utils",
     "comfy_api.latest": "latest",
     "folder_paths": "folder_paths",

@@ -61,9 +61,7 @@ class Photoreal(AvatarModel):
         embeddings = torch.zeros(2, width, device=self.compute_device, dtype=self.compute_dtype)
         if identity is not None:
             if identity.numel() != width:
-                raise ValueError(
-                    f"the face embedding has shape {tuple(identity.shape)}, expected ({width},)"
-                )
+                raise ValueError(f"the face embedding has shape {tuple(identity.shape)}, expected ({width},)")
             embeddings[1] = identity.flatten().to(embeddings)
         return self.imageproj(embeddings)
 
