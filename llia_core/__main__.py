@@ -39,12 +39,8 @@ def _animate(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--guidance", type=float, default=3.5, help="photoreal models: guidance scale, 1 none (default 3.5)")
     p.add_argument("--model", help="checkpoint file, or folder of a photoreal model (default: the bundled llia-tiny)")
-    p.add_argument(
-        "--precision",
-        default="float32",
-        choices=("float32", "float16", "bfloat16", "int8"),
-        help="int8: see `quantize`",
-    )
+    precisions = ("float32", "float16", "bfloat16", "int8")
+    p.add_argument("--precision", default="float32", choices=precisions, help="int8: see `quantize` (default float32)")
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
     p.set_defaults(run=commands.animate)
 

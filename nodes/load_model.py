@@ -53,14 +53,14 @@ class LoadModel(io.ComfyNode):
                     "model",
                     options=[BUNDLED, *model_names()],
                     default=BUNDLED,
-                    tooltip="The bundled model runs in real time on a CPU. What is in ComfyUI's models/llia follows it.",
+                    tooltip="The bundled model runs in real time on a CPU. What ComfyUI's models/llia holds follows.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=list(PRECISIONS),
                     default="float32",
-                    tooltip="float32 is right for the bundled model, float16 for photoreal models on a GPU. int8 is fast: "
-                    "python -m llia_core quantize makes it.",
+                    tooltip="float32 is right for the bundled model, float16 for photoreal models on a GPU. int8 is "
+                    "fast: python -m llia_core quantize makes it.",
                 ),
                 io.Combo.Input(
                     "device",

@@ -83,8 +83,10 @@ def load_photoreal(
     fast: bool = True,
     vae: Any = None,
 ) -> Photoreal:
-    """The model in `folder`, ready for inference. fast: decode with TAESD if the folder has it. vae: encodes and decodes
-    instead of the folder's own, which may then be absent. dtype: of what is not integer.
+    """The model in `folder`, ready for inference.
+
+    fast: decode with TAESD if the folder has it. vae: encodes and decodes instead of the folder's own, which may then
+    be absent. dtype: of what is not integer.
 
     Raises FileNotFoundError that names missing files and where they come from, CheckpointError for broken ones.
     """
