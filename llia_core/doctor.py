@@ -91,13 +91,29 @@ def _assets() -> Iterator[str]:
 
 
 def _models(folder: Path) -> Iterator[str]:
-    if not folder.is_dir():
-        yield f"        no folder {folder} (only needed for weights of your own)"
-        return
     found = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".task"))
-    yield f"ok      {folder}: {len(found)} model files"
-    for path in found:
-        yield f"          {path.relative_to(folder)} {path.stat().st_size / 2**20:.1f} MiB"
+    if folder.is_dir():
+        yield f"ok      {folder}: {len(found)} model files"
+        for path in found:
+            yield f"          {path.relative_to(folder)} {path.stat().st_size / 2**20:.1f} MiB"
+    else:
+        yield f"        no folder {folder} (only needed for weights of your own)"
+    yield from _photoreal(found)
+
+
+def _photoreal(files: list[Path]) -> Iterator[str]:
+    """Which photoreal models among model files are complete, and how to get one."""
+    try:
+        from .photoreal.model import PARTS, how_to_get, missing_parts
+    except ImportError:
+        return  # said above
+    complete = False
+    for folder in sorted({path.parent for path in files if path.name == PARTS["model"]}):
+        missing = missing_parts(folder)
+        complete |= not missing
+        yield f"MISSING {', '.join(missing)} in {folder}" if missing else f"ok      photoreal model {folder}"
+    if not complete:
+        yield "        no photoreal model (optional). " + how_to_get()
 
 
 def _file_line(path: Path, name: str, advice: str) -> str:

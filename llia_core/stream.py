@@ -17,6 +17,7 @@ from .audio import FPS, SAMPLE_RATE, frame_count, to_mono, to_mono_16k
 from .model.avatar import Avatar
 from .photoreal import GUIDANCE, Photoreal, open_session
 from .portrait import Portrait
+from .sampling.consistency import MAX_STEPS
 from .session import FUTURE, PAST, Session
 from .speech import EncodedSpeech
 from .states import label_audio
@@ -105,6 +106,8 @@ class Stream:
                 f"the speech was encoded as {shape} features a frame, but this model expects {wanted}: encode it with "
                 "the model that samples"
             )
+        if self.model.config.sampling != "ddim" and not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"{self.steps} steps asked for, but {self.model.config.name} makes 1 to {MAX_STEPS}")
         if not 1 <= self.first <= self.largest:
             raise ValueError(
                 f"the first chunk is {self.first} frames and the largest {self.largest}: raise the largest or lower "

@@ -26,17 +26,17 @@ def register_folder() -> None:
 
 
 def model_names() -> list[str]:
-    """Checkpoint files in models/llia; of a photoreal model, which is a folder of files, the folder."""
+    """Files in models/llia to choose from. A photoreal model is a folder: its model.safetensors stands for it."""
     files = [PurePath(name) for name in folder_paths.get_filename_list(FOLDER)]
     folders = {file.parent for file in files if file.name == PARTS["model"]} - {PurePath(".")}
-    return sorted(path.as_posix() for path in {file.parent if file.parent in folders else file for file in files})
+    return [str(file) for file in files if file.parent not in folders or file.name == PARTS["model"]]
 
 
 def model_path(name: str) -> str:
-    """Path of a name of `model_names`. Raises FileNotFoundError."""
-    if PurePath(name).suffix:
-        return folder_paths.get_full_path_or_raise(FOLDER, name)
-    return os.path.dirname(folder_paths.get_full_path_or_raise(FOLDER, f"{name}/{PARTS['model']}"))
+    """Path of a name of `model_names`; of a photoreal model, its folder. Raises FileNotFoundError."""
+    path = folder_paths.get_full_path_or_raise(FOLDER, name)
+    is_part = PurePath(name).name == PARTS["model"] and PurePath(name).parent != PurePath(".")
+    return os.path.dirname(path) if is_part else path
 
 
 class LoadModel(io.ComfyNode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..llia_core.photoreal import GUIDANCE
 from ..llia_core.stream import Stream, label_states
 from .types import LliaModel, LliaPortrait, LliaSpeech, LliaStates, LliaStream, llia_schema
 
@@ -34,7 +35,18 @@ class Sample(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, portrait, speech, steps, seed, first_chunk, largest_chunk, continuity, behaviour, states=None
+        cls,
+        model,
+        portrait,
+        speech,
+        steps,
+        seed,
+        first_chunk,
+        largest_chunk,
+        continuity,
+        behaviour,
+        states=None,
+        guidance=GUIDANCE,
     ) -> io.NodeOutput:
         stream = Stream(
             model,
@@ -47,6 +59,7 @@ class Sample(io.ComfyNode):
             largest=largest_chunk,
             behaviour=behaviour,
             carry=continuity == CARRY,
+            guidance=guidance,
         )
         return io.NodeOutput(stream)
 
@@ -57,8 +70,9 @@ def _settings() -> list[io.Input]:
             "steps",
             default=2,
             min=1,
-            max=8,
-            tooltip="Denoising steps. 1 is fastest, 2 gives clearer teeth, more changes little.",
+            max=50,
+            tooltip="Denoising steps. 1 is fastest, 2 gives clearer teeth, more changes little. Photoreal models: 8 to "
+            "12, distilled ones 1 to 8.",
         ),
         io.Int.Input(
             "seed",
@@ -102,5 +116,15 @@ def _chunks() -> list[io.Input]:
             default=CARRY,
             tooltip="carry over: each chunk remembers the frames before it, so that chunk sizes change nothing. fresh: "
             "each begins anew, which shows where they join.",
+        ),
+        io.Float.Input(
+            "guidance",
+            default=GUIDANCE,
+            min=1.0,
+            max=10.0,
+            step=0.1,
+            optional=True,
+            tooltip="Photoreal models that are not distilled: how closely voice and portrait are followed. 1: half the "
+            "work, less likeness.",
         ),
     ]

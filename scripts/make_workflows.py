@@ -41,7 +41,8 @@ def main() -> int:
             titles = {str(node["id"]): node.get("title", info(pack, node["type"])) for node in workflow["nodes"]}
             write(FOLDER / "api" / f"{name}.json", {i: {**n, "_meta": {"title": titles[i]}} for i, n in prompt.items()})
     for name, layout in LAYOUTS.items() if arguments.pictures else ():
-        take_picture(name, layout)
+        if layout.picture:
+            take_picture(name, layout)
     return 0
 
 
@@ -78,6 +79,8 @@ def draw(name: str, layout: Layout, pack: Pack) -> dict:
 def _node(ids: dict, key: str, node: Node, links: list, pack: Pack) -> dict:
     ours = node.type.startswith("LLIA_")
     properties = {"Node name for S&R": node.type, "cnr_id": "llia" if ours else "comfy-core"}
+    if node.models:
+        properties["models"] = [*node.models]
     drawn = {
         "id": ids[key],
         "type": node.type,

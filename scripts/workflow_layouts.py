@@ -18,11 +18,13 @@ class Node:
     links: dict[str, tuple[str, int]] = field(default_factory=dict)
     title: str = ""
     text: str = ""  # of a note
+    models: tuple[dict[str, str], ...] = ()  # files that the canvas offers where they are missing
 
 
 @dataclass(frozen=True)
 class Layout:
-    """groups: title, colour, keys of the nodes in it. picture: seconds of the video that the picture shows."""
+    """groups: title, colour, keys of the nodes in it. picture: seconds of the video that the picture shows; none:
+    without a picture."""
 
     nodes: dict[str, Node]
     groups: tuple[tuple[str, str, tuple[str, ...]], ...]
@@ -65,38 +67,63 @@ more memory than a second. **Cancel** keeps what was made until then.
 - Better: put *Load Audio* in its place, with your lecture or audio book.
 - One step is fastest; two give clearer teeth."""
 
-FIRST, SECOND, THIRD, FOURTH, FIFTH = 0, 380, 740, 1100, 1460  # columns
-AVATAR = (320, 620)  # width and height of nodes that show a picture
+NOTE_PHOTOREAL = """## Photoreal portrait
+
+Needs weights that are not part of this pack, and a GPU. Once:
+
+1. Download what `docs/photoreal.md` lists (Hallo v1, MIT).
+2. `python -m llia_core convert hallo FOLDER -o models/llia/hallo`
+3. Press **R**, choose *hallo/model.safetensors* in *LLIA Load Model*.
+
+- **Your own picture:** put *Load Image* in the place of *LLIA Avatar*.
+- 10 steps are a compromise, 40 are what the weights were made for.
+- *Load VAE* on the socket *vae* takes ComfyUI's own VAE."""
+HALLO = {
+    "name": "hallo/model.safetensors",
+    "url": "https://huggingface.co/fudan-generative-ai/hallo",
+    "directory": "llia",
+}
+
+FIRST, SECOND, THIRD, FOURTH, FIFTH = 0, 380, 740, 1100, 1620  # columns
+AVATAR = (320, 640)  # width and height of nodes that show a picture
 PLAYER = (460, 640)
-NOTE = (320, 300)
+LOW = 840  # y of the voice, below everything else
 
 
-def portrait_and_voice(seed: int, text: str, **speech: object) -> dict[str, Node]:
-    """What most workflows begin with."""
+def portrait(seed: int, text: str) -> dict[str, Node]:
+    """A drawn portrait, and the note beside it."""
     return {
-        "note": Node("MarkdownNote", (FIRST, 790), *NOTE, title="Read me", text=text),
+        "note": Node("MarkdownNote", (SECOND, 330), 300, 370, title="Read me", text=text),
         "avatar": Node("LLIA_Avatar", (FIRST, 60), *AVATAR, widgets={"seed": seed}),
         "portrait": Node("LLIA_Portrait", (SECOND, 60), links={"image": ("avatar", 0)}),
-        "model": Node("LLIA_LoadModel", (SECOND, 380)),
-        "speech": Node("LLIA_DemoSpeech", (SECOND, 580), widgets=speech),
-        "encode": Node("LLIA_EncodeAudio", (THIRD, 380), links={"model": ("model", 0), "audio": ("speech", 0)}),
+    }
+
+
+def voice(**widgets: object) -> dict[str, Node]:
+    """A model, and a recording that it encodes."""
+    return {
+        "model": Node("LLIA_LoadModel", (FIRST, LOW), 320),
+        "speech": Node("LLIA_DemoSpeech", (SECOND, LOW), widgets=widgets),
+        "encode": Node("LLIA_EncodeAudio", (THIRD, LOW), links={"model": ("model", 0), "audio": ("speech", 0)}),
     }
 
 
 TO_SAMPLE = {"model": ("model", 0), "portrait": ("portrait", 0), "speech": ("encode", 0)}
-PORTRAIT = ("Portrait", "portrait", ("avatar", "portrait"))
+PORTRAIT = ("Portrait", "portrait", ("avatar", "portrait", "note"))
 VOICE = ("Voice", "voice", ("model", "speech", "encode"))
+VIDEO = ("Video", "video", ("sample", "preview"))
 
 TALKING_PORTRAIT = Layout(
     nodes={
-        **portrait_and_voice(7, NOTE_TALKING),
-        "sample": Node("LLIA_Sample", (FOURTH, 60), links=TO_SAMPLE),
-        "preview": Node("LLIA_StreamingPreview", (FIFTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
+        **portrait(7, NOTE_TALKING),
+        **voice(),
+        "sample": Node("LLIA_Sample", (THIRD, 60), links=TO_SAMPLE),
+        "preview": Node("LLIA_StreamingPreview", (FOURTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
         "save": Node(
             "SaveVideo",
-            (FIFTH + 520, 60),
+            (FIFTH, 60),
             320,
-            400,
+            460,
             widgets={"filename_prefix": "video/talking_portrait", "format": "auto", "codec": "auto"},
             links={"video": ("preview", 0)},
         ),
@@ -107,7 +134,7 @@ TALKING_PORTRAIT = Layout(
 
 EXPRESSION = Layout(
     nodes={
-        "note": Node("MarkdownNote", (FIRST, 790), *NOTE, title="Read me", text=NOTE_EXPRESSION),
+        "note": Node("MarkdownNote", (THIRD + 40, 330), 300, 370, title="Read me", text=NOTE_EXPRESSION),
         "avatar": Node("LLIA_Avatar", (FIRST, 60), *AVATAR, widgets={"seed": 21}),
         "edit": Node(
             "LLIA_EditExpression",
@@ -118,46 +145,49 @@ EXPRESSION = Layout(
             links={"image": ("avatar", 0)},
         ),
         "portrait": Node("LLIA_Portrait", (THIRD + 40, 60), links={"image": ("edit", 0)}),
-        "model": Node("LLIA_LoadModel", (THIRD + 40, 380)),
-        "speech": Node("LLIA_DemoSpeech", (THIRD + 40, 580)),
-        "encode": Node("LLIA_EncodeAudio", (FOURTH + 40, 580), links={"model": ("model", 0), "audio": ("speech", 0)}),
+        "model": Node("LLIA_LoadModel", (FIRST, LOW + 140), 320),
+        "speech": Node("LLIA_DemoSpeech", (SECOND, LOW + 140), 340),
+        "encode": Node(
+            "LLIA_EncodeAudio", (THIRD + 40, LOW + 140), links={"model": ("model", 0), "audio": ("speech", 0)}
+        ),
         "sample": Node("LLIA_Sample", (FOURTH + 40, 60), links=TO_SAMPLE),
-        "preview": Node("LLIA_StreamingPreview", (FIFTH + 40, 60), *PLAYER, links={"stream": ("sample", 0)}),
+        "preview": Node("LLIA_StreamingPreview", (FOURTH + 400, 60), *PLAYER, links={"stream": ("sample", 0)}),
     },
-    groups=(
-        ("Portrait", "portrait", ("avatar", "edit")),
-        ("Voice", "voice", ("model", "speech", "encode")),
-        ("Video", "video", ("sample", "preview")),
-    ),
+    groups=(("Portrait", "portrait", ("avatar", "edit", "portrait", "note")), VOICE, VIDEO),
     picture=(1.4,),
+    scale=0.58,
 )
 
 CONVERSATION = Layout(
     nodes={
-        **portrait_and_voice(33, NOTE_CONVERSATION, recording="conversation: avatar"),
-        "other": Node("LLIA_DemoSpeech", (SECOND, 760), widgets={"recording": "conversation: visitor"}),
-        "states": Node(
-            "LLIA_LabelStates", (THIRD, 540), 300, 210, links={"speech": ("encode", 0), "other": ("other", 0)}
+        **portrait(33, NOTE_CONVERSATION),
+        **voice(recording="conversation: avatar"),
+        "other": Node(
+            "LLIA_DemoSpeech", (SECOND, LOW + 140), widgets={"recording": "conversation: visitor"}, title="The visitor"
         ),
-        "strip": Node("PreviewImage", (FOURTH, 540), 300, 210, links={"images": ("states", 1)}),
-        "sample": Node("LLIA_Sample", (FOURTH, 60), links={**TO_SAMPLE, "states": ("states", 0)}),
-        "preview": Node("LLIA_StreamingPreview", (FIFTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
+        "states": Node(
+            "LLIA_LabelStates", (FOURTH, LOW), 300, 220, links={"speech": ("encode", 0), "other": ("other", 0)}
+        ),
+        "strip": Node("PreviewImage", (FOURTH + 340, LOW), 300, 220, links={"images": ("states", 1)}),
+        "sample": Node("LLIA_Sample", (THIRD, 60), links={**TO_SAMPLE, "states": ("states", 0)}),
+        "preview": Node("LLIA_StreamingPreview", (FOURTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
     },
     groups=(
         PORTRAIT,
         ("Two voices", "voice", ("model", "speech", "other", "encode", "states", "strip")),
-        ("Video", "video", ("sample", "preview")),
+        VIDEO,
     ),
     picture=(8.0,),
 )
 
 LONG_VIDEO = Layout(
     nodes={
-        **portrait_and_voice(12, NOTE_LONG, repeat=3),
-        "sample": Node("LLIA_Sample", (FOURTH, 60), widgets={"steps": 1}, links=TO_SAMPLE),
+        **portrait(12, NOTE_LONG),
+        **voice(repeat=3),
+        "sample": Node("LLIA_Sample", (THIRD, 60), widgets={"steps": 1}, links=TO_SAMPLE),
         "save": Node(
             "LLIA_SaveStream",
-            (FIFTH, 60),
+            (FOURTH, 60),
             460,
             560,
             widgets={"filename_prefix": "video/long_video"},
@@ -168,9 +198,36 @@ LONG_VIDEO = Layout(
     picture=(1.4, 10.0, 21.0, 30.0),
 )
 
+PHOTOREAL = Layout(
+    nodes={
+        **portrait(7, NOTE_PHOTOREAL),
+        **voice(),
+        "portrait": Node("LLIA_Portrait", (SECOND, 60), widgets={"size": 512}, links={"image": ("avatar", 0)}),
+        "model": Node(
+            "LLIA_LoadModel",
+            (FIRST, LOW),
+            320,
+            widgets={"model": HALLO["name"], "precision": "float16"},
+            models=(HALLO,),
+        ),
+        "sample": Node("LLIA_Sample", (THIRD, 60), widgets={"steps": 10, "first_chunk": 16}, links=TO_SAMPLE),
+        "save": Node(
+            "LLIA_SaveStream",
+            (FOURTH, 60),
+            460,
+            560,
+            widgets={"filename_prefix": "video/photoreal_portrait"},
+            links={"stream": ("sample", 0)},
+        ),
+    },
+    groups=(PORTRAIT, VOICE, ("Video", "video", ("sample", "save"))),
+    picture=(),
+)
+
 LAYOUTS = {
     "talking_portrait": TALKING_PORTRAIT,
     "expression_into_video": EXPRESSION,
     "conversation": CONVERSATION,
     "long_video": LONG_VIDEO,
+    "photoreal_portrait": PHOTOREAL,
 }

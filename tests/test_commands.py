@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llia_core.__main__ import main
+from llia_core.doctor import report
 from llia_core.media import write_image
 from llia_core.model.load import BUNDLED
 
@@ -123,7 +124,15 @@ def test_bench_and_doctor_print_what_they_found(tmp_path, capsys):
     assert main(["bench", "--size", "64", "--steps", "1", "--seconds", "1.5", "--json", str(path)]) == 0
     assert '"fps"' in path.read_text()
     assert main(["doctor"]) == 0
-    assert "bundled checkpoint" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "bundled checkpoint" in said and "hallo/net.pth of huggingface.co/fudan-generative-ai/hallo" in said
+
+
+def test_doctor_names_what_a_photoreal_folder_lacks(tmp_path):
+    (tmp_path / "hallo").mkdir()
+    (tmp_path / "hallo" / "model.safetensors").touch()
+    said = "\n".join(report(tmp_path))
+    assert f"MISSING vae.safetensors, speech.safetensors in {tmp_path / 'hallo'}" in said and "convert hallo" in said
 
 
 def test_help_of_every_command_and_nothing_heavy_at_import():

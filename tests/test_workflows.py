@@ -12,9 +12,12 @@ from host.executor import Run
 from host.studio import open_host
 from host.validation import validate_prompt
 from host.workflow import read_prompt
+from llia_core.importer import convert_hallo, find_sources
+from tests.open_weights import make_page, narrow_config
 
 FOLDER = Path(__file__).parent.parent / "workflows"
-NAMES = ["conversation", "expression_into_video", "long_video", "talking_portrait"]
+PHOTOREAL = "photoreal_portrait"  # has no picture: nobody's weights are here to make one with
+NAMES = ["conversation", "expression_into_video", "long_video", PHOTOREAL, "talking_portrait"]
 CORE = {"LoadImage", "LoadAudio", "SaveVideo", "PreviewImage", "MarkdownNote"}
 
 
@@ -47,7 +50,14 @@ def canvas_form(name):
 def test_no_other_files():
     assert sorted(file.stem for file in FOLDER.glob("*.json")) == NAMES
     assert sorted(file.stem for file in (FOLDER / "api").glob("*.json")) == NAMES
-    assert sorted(file.stem for file in FOLDER.glob("*.jpg")) == NAMES
+    assert sorted(file.stem for file in FOLDER.glob("*.jpg")) == [name for name in NAMES if name != PHOTOREAL]
+
+
+def test_the_photoreal_workflow_says_where_its_weights_are():
+    loader = next(node for node in canvas_form(PHOTOREAL)["nodes"] if node["type"] == "LLIA_LoadModel")
+    (model,) = loader["properties"]["models"]
+    assert model["name"] in loader["widgets_values"] and model["directory"] == "llia"
+    assert model["url"].startswith("https://huggingface.co/")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,10 +95,22 @@ def test_nodes_do_not_overlap(name):
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], f"{a} and {b}"
 
 
+@pytest.fixture(scope="module")
+def narrow_hallo(host, tmp_path_factory):
+    """A converted model at a fraction of the real width, in models/llia/hallo."""
+    page = make_page(tmp_path_factory.mktemp("page"))
+    models = Path(sys.modules["folder_paths"].base_path) / "models" / "llia"
+    models.mkdir(parents=True)
+    return convert_hallo(find_sources(page), models / "hallo", config=narrow_config())
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs(host, short_sound, name):
+def test_it_runs(host, short_sound, narrow_hallo, name):
     server, pack = host
     prompt = {i: {"class_type": n["class_type"], "inputs": dict(n["inputs"])} for i, n in api_prompt(name).items()}
+    if name == PHOTOREAL:  # 512 pixels and 10 guided steps would take minutes even at this width
+        for node in prompt.values():
+            node["inputs"] |= {"LLIA_Portrait": {"size": 64}, "LLIA_Sample": {"steps": 1}}.get(node["class_type"], {})
     targets, errors = validate_prompt(prompt, pack.nodes)
     assert not errors
     server.executor.forget()  # the last one has nodes in common with this
@@ -106,4 +128,4 @@ def test_it_runs(host, short_sound, name):
     saved = [
         file["type"] for node in run.outputs.values() for file in node.get("images", []) if "mp4" in file["filename"]
     ]
-    assert saved == (["output"] if name in ("talking_portrait", "long_video") else [])
+    assert saved == (["output"] if name in ("talking_portrait", "long_video", PHOTOREAL) else [])

@@ -21,10 +21,27 @@ from ..speech import SpeechConfig, SpeechEncoder
 
 PARTS = {"model": "model.safetensors", "vae": "vae.safetensors", "speech": "speech.safetensors"}
 FAST_DECODER = "taesd.safetensors"
-HOW = (
-    "Download the files that docs/photoreal.md lists and run: python -m llia_core convert hallo FOLDER "
-    "-o models/llia/hallo"
+# Where the open weights are: public page, what of it, and its place in the folder that is converted.
+SOURCES = (
+    ("huggingface.co/fudan-generative-ai/hallo", "hallo/net.pth", "hallo/net.pth"),
+    (
+        "huggingface.co/stabilityai/sd-vae-ft-mse",
+        "config.json, diffusion_pytorch_model.safetensors",
+        "sd-vae-ft-mse/",
+    ),
+    (
+        "huggingface.co/facebook/wav2vec2-base-960h",
+        "config.json, model.safetensors, preprocessor_config.json",
+        "wav2vec/wav2vec2-base-960h/",
+    ),
 )
+CONVERT = "python -m llia_core convert hallo FOLDER -o models/llia/hallo"
+
+
+def how_to_get() -> str:
+    """Which files of which pages go where, and the command then."""
+    lines = [f"  {files} of {page} to FOLDER/{place}" for page, files, place in SOURCES]
+    return "\n".join(["Download, then convert (docs/photoreal.md):", *lines, f"  {CONVERT}"])
 
 
 class Photoreal(AvatarModel):
@@ -93,7 +110,9 @@ def load_photoreal(
     folder = Path(folder)
     missing = missing_parts(folder, own_vae=vae is None)
     if missing:
-        raise FileNotFoundError(f"{folder} is not a complete photoreal model: {', '.join(missing)} missing. {HOW}")
+        raise FileNotFoundError(
+            f"{folder} is not a complete photoreal model: {', '.join(missing)} missing. {how_to_get()}"
+        )
     metadata, weights = read_checkpoint(folder / PARTS["model"])
     integer = declared_layers(metadata)
     with torch.device("meta"):
