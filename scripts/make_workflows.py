@@ -135,7 +135,7 @@ def _group(number: int, title: str, colour: str, keys: tuple[str, ...], ids: dic
     inside = [nodes[ids[key] - 1] for key in keys]
     left, top = min(n["pos"][0] for n in inside) - 16, min(n["pos"][1] for n in inside) - TITLE - 44
     right = max(n["pos"][0] + n["size"][0] for n in inside) + 16
-    bottom = max(n["pos"][1] + n["size"][1] for n in inside) + 16
+    bottom = max(n["pos"][1] + n["size"][1] for n in inside) + 50  # Vue nodes are a little higher
     return {
         "id": number,
         "title": title,

@@ -87,13 +87,14 @@ HALLO = {
 FIRST, SECOND, THIRD, FOURTH, FIFTH = 0, 380, 740, 1100, 1620  # columns
 AVATAR = (320, 640)  # width and height of nodes that show a picture
 PLAYER = (460, 640)
-LOW = 840  # y of the voice, below everything else
+LOW = 860  # y of the voice, below everything else
+NOTE = (500, 270)
 
 
 def portrait(seed: int, text: str) -> dict[str, Node]:
-    """A drawn portrait, and the note beside it."""
+    """A drawn portrait, and the note at the foot."""
     return {
-        "note": Node("MarkdownNote", (SECOND, 330), 300, 370, title="Read me", text=text),
+        "note": Node("MarkdownNote", (THIRD, LOW), *NOTE, title="Read me", text=text),
         "avatar": Node("LLIA_Avatar", (FIRST, 60), *AVATAR, widgets={"seed": seed}),
         "portrait": Node("LLIA_Portrait", (SECOND, 60), links={"image": ("avatar", 0)}),
     }
@@ -103,13 +104,13 @@ def voice(**widgets: object) -> dict[str, Node]:
     """A model, and a recording that it encodes."""
     return {
         "model": Node("LLIA_LoadModel", (FIRST, LOW), 320),
-        "speech": Node("LLIA_DemoSpeech", (SECOND, LOW), widgets=widgets),
-        "encode": Node("LLIA_EncodeAudio", (THIRD, LOW), links={"model": ("model", 0), "audio": ("speech", 0)}),
+        "speech": Node("LLIA_DemoSpeech", (FIRST, LOW + 240), 320, widgets=widgets),
+        "encode": Node("LLIA_EncodeAudio", (SECOND, LOW), links={"model": ("model", 0), "audio": ("speech", 0)}),
     }
 
 
 TO_SAMPLE = {"model": ("model", 0), "portrait": ("portrait", 0), "speech": ("encode", 0)}
-PORTRAIT = ("Portrait", "portrait", ("avatar", "portrait", "note"))
+PORTRAIT = ("Portrait", "portrait", ("avatar", "portrait"))
 VOICE = ("Voice", "voice", ("model", "speech", "encode"))
 VIDEO = ("Video", "video", ("sample", "preview"))
 
@@ -134,41 +135,34 @@ TALKING_PORTRAIT = Layout(
 
 EXPRESSION = Layout(
     nodes={
-        "note": Node("MarkdownNote", (THIRD + 40, 330), 300, 370, title="Read me", text=NOTE_EXPRESSION),
-        "avatar": Node("LLIA_Avatar", (FIRST, 60), *AVATAR, widgets={"seed": 21}),
+        **portrait(21, NOTE_EXPRESSION),
+        **voice(),
         "edit": Node(
             "LLIA_EditExpression",
             (SECOND, 60),
             340,
-            780,
+            640,
             widgets={"template": "neutral", "smile": 0.7, "brow_raise": 0.5},
             links={"image": ("avatar", 0)},
         ),
         "portrait": Node("LLIA_Portrait", (THIRD + 40, 60), links={"image": ("edit", 0)}),
-        "model": Node("LLIA_LoadModel", (FIRST, LOW + 140), 320),
-        "speech": Node("LLIA_DemoSpeech", (SECOND, LOW + 140), 340),
-        "encode": Node(
-            "LLIA_EncodeAudio", (THIRD + 40, LOW + 140), links={"model": ("model", 0), "audio": ("speech", 0)}
-        ),
         "sample": Node("LLIA_Sample", (FOURTH + 40, 60), links=TO_SAMPLE),
         "preview": Node("LLIA_StreamingPreview", (FOURTH + 400, 60), *PLAYER, links={"stream": ("sample", 0)}),
     },
-    groups=(("Portrait", "portrait", ("avatar", "edit", "portrait", "note")), VOICE, VIDEO),
+    groups=(("Portrait", "portrait", ("avatar", "edit", "portrait")), VOICE, VIDEO),
     picture=(1.4,),
-    scale=0.58,
 )
 
 CONVERSATION = Layout(
     nodes={
         **portrait(33, NOTE_CONVERSATION),
         **voice(recording="conversation: avatar"),
-        "other": Node(
-            "LLIA_DemoSpeech", (SECOND, LOW + 140), widgets={"recording": "conversation: visitor"}, title="The visitor"
-        ),
+        "other": Node("LLIA_DemoSpeech", (SECOND, LOW + 240), widgets={"recording": "conversation: visitor"}),
         "states": Node(
-            "LLIA_LabelStates", (FOURTH, LOW), 300, 220, links={"speech": ("encode", 0), "other": ("other", 0)}
+            "LLIA_LabelStates", (THIRD, LOW), 300, 290, links={"speech": ("encode", 0), "other": ("other", 0)}
         ),
-        "strip": Node("PreviewImage", (FOURTH + 340, LOW), 300, 220, links={"images": ("states", 1)}),
+        "strip": Node("PreviewImage", (FOURTH, LOW), 460, 290, links={"images": ("states", 1)}),
+        "note": Node("MarkdownNote", (FIFTH, LOW), *NOTE, title="Read me", text=NOTE_CONVERSATION),
         "sample": Node("LLIA_Sample", (THIRD, 60), links={**TO_SAMPLE, "states": ("states", 0)}),
         "preview": Node("LLIA_StreamingPreview", (FOURTH, 60), *PLAYER, links={"stream": ("sample", 0)}),
     },

@@ -18,6 +18,7 @@ ALWAYS = (
     r"user\.css",
     r"api\.comfy\.org|ERR_NAME_NOT_RESOLVED|ERR_INTERNET_DISCONNECTED",
     r"templates/index|Error loading core workflow templates",  # a package of its own
+    r"photoreal_portrait\.jpg",  # nobody's weights are here to make a picture with
 )
 
 

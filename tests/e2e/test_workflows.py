@@ -8,7 +8,8 @@ import pytest
 from .canvas import Canvas
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-NAMES = sorted(file.stem for file in WORKFLOWS.glob("*.json"))
+NAMES = sorted(file.stem for file in WORKFLOWS.glob("*.jpg"))
+PHOTOREAL = "photoreal_portrait"  # needs weights that are not part of the pack: no picture, and no run here
 
 
 def api_prompt(name: str) -> dict:
@@ -34,6 +35,20 @@ def test_workflow_is_found_complete_and_runs(canvas, name):
     for files in (node["images"] for node in outputs.values() if "images" in node):
         for file in files:
             assert len(canvas.file(file)) > 1000, file
+
+
+def test_the_photoreal_workflow_is_complete_and_says_what_it_lacks(canvas):
+    canvas.expected_errors.append("400: POST .*/prompt|Prompt outputs failed validation")
+    canvas.load_template(PHOTOREAL)
+    assert canvas.missing_nodes() == []
+    assert canvas.prompt() == api_prompt(PHOTOREAL), "workflows/ and workflows/api/ differ"
+    canvas.page.wait_for_timeout(1000)
+    canvas.screenshot("photoreal-loaded")
+    canvas.close_dialog()  # the page offers the missing model by itself
+    with canvas.page.expect_response(lambda r: r.url.endswith("/prompt") and r.request.method == "POST") as answer:
+        canvas.page.get_by_test_id("queue-button").click()
+    (errors,) = answer.value.json()["node_errors"].values()
+    assert errors["class_type"] == "LLIA_LoadModel" and errors["errors"][0]["type"] == "value_not_in_list"
 
 
 def test_the_template_browser_shows_a_picture_of_each(canvas):

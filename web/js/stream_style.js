@@ -1,7 +1,8 @@
 // The look of the player: text rather than a file, as it moves into the pop-out window with the player.
 
 export const STYLE = `
-:host { display: block; position: relative; width: 100%; height: 100%; min-height: 200px; }
+:host { display: block; position: relative; width: 100%; height: 100%; min-height: 200px;
+  aspect-ratio: 1 / 1.1; /* where the page gives no height, as in Vue nodes before frontend 1.4 */ }
 * { box-sizing: border-box; }
 .player, .away {
   --ink: #e4e6ea; --faint: #9a9fa9; --line: #2b2e35; --accent: #9a9fa9;
