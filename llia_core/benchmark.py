@@ -127,10 +127,9 @@ def session_work(session: Any, samples: Tensor) -> dict[str, Work]:
     model, count = session.model, len(clip.labels)
     session.denoise(clips[0])  # so that a past is there
     made: list[Any] = []
-    decoder = model.fast if getattr(model, "fast", None) is not None else model.autoencoder
     works = {
         "denoiser": count_work(lambda: made.append(session.denoise(clip)), [model.denoising_unet]),
-        "decoder": count_work(lambda: session.decode(clip, made[0]), [decoder]),
+        "decoder": count_work(lambda: session.decode(clip, made[0]), [decoder_of(model)]),
     }
     session.reset()
     return {name: Work(one.operations / count, one.bytes / count) for name, one in works.items()}
@@ -152,11 +151,26 @@ def compile_session(session: Any) -> None:
     first used; torch keeps the result in its cache folder). Raises ValueError for integer layers on a CPU."""
     from .quantization import integer_layers
 
-    if session.device.type == "cpu" and integer_layers(session.model):
+    cuda = session.device.type == "cuda"
+    if not cuda and integer_layers(session.model):
         raise ValueError("INT8 on a CPU runs oneDNN's operators, which are not compiled; use another engine or float32")
-    options = {"mode": "reduce-overhead"} if session.device.type == "cuda" else {}
-    for module in (session.model.denoising_unet, session.model.autoencoder.decoder):
-        module.compile(dynamic=False, **options)
+    for module in (session.model.denoising_unet, decoder_of(session.model).decoder):
+        compiled = torch.compile(module.forward, dynamic=False, **({"mode": "reduce-overhead"} if cuda else {}))
+        # A graph writes its next results over its last ones: they are copied out.
+        module.forward = _copying(compiled) if cuda else compiled
+
+
+def _copying(compiled: Callable) -> Callable:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out = compiled(*args, **kwargs)
+        return out.clone() if isinstance(out, Tensor) else (out[0].clone(), [part.clone() for part in out[1]])
+
+    return call
+
+
+def decoder_of(model: Any) -> Any:
+    """The autoencoder that decodes: a photoreal model may have a fast one for that."""
+    return model.fast if getattr(model, "fast", None) is not None else model.autoencoder
 
 
 def reset_peak_memory(device: str) -> None:

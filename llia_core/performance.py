@@ -16,6 +16,7 @@ from torch import nn
 from .benchmark import ENGINES, demo_samples, machine_name, measure, session_work, start_up_s
 from .model.config import NAMED, TAESD, ModelConfig
 from .roofline import Rates, measure_rates
+from .sampling.consistency import MAX_STEPS
 
 SIZES = {"llia-tiny": (128, 192, 256), "llia-sd15": (384, 512)}
 LIVE_CLIP = {"llia-tiny": (2, 16), "llia-sd15": (4, 16)}  # frames of the first and of the longest clip
@@ -67,6 +68,8 @@ def _row(grid, model, portrait, precision, steps, engine, samples, rates: Rates,
 
     first, largest = LIVE_CLIP[model.config.name]
     try:
+        if model.config.name == "llia-sd15":  # more steps than distilled weights take stand for undistilled ones
+            model.config = replace(model.config, sampling="ddim" if steps > MAX_STEPS else "consistency")
         session = open_session(model, portrait, steps=steps, first=first, largest=largest)
         if steps not in counts:  # operations do not depend on precision; they are counted in float
             counts[steps] = session_work(session, samples)
@@ -181,6 +184,7 @@ def _live_speech(config: ModelConfig) -> Any:
         "intermediate_size": 4 * width,
     }
     wav2vec["num_attention_heads"] = max(4, width // 64)
+    wav2vec["conv_dim"] = [min(512, width)] * 7
     return SpeechConfig(wav2vec, block=4, context=25, lookahead=2, layers=config.audio_projection.layers)
 
 

@@ -99,14 +99,14 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (n, c, h, w), time (n, d) after its activation."""
-        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
         time = self.time_emb_proj(time)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
             hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
         else:
-            hidden = self.norm2(hidden + time)
-        hidden = self.conv2(F.silu(hidden))
+            hidden = self.norm2(hidden.add_(time))
+        hidden = self.conv2(F.silu(hidden, inplace=True))
         return hidden.add_(self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
 
 
