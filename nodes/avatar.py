@@ -35,7 +35,7 @@ class Avatar(io.ComfyNode):
             search_aliases=["avatar", "face generator", "portrait generator", "character", "random face", "person"],
             inputs=[
                 io.Int.Input(
-                    "seed", default=7, min=0, max=2**32 - 1, control_after_generate="fixed", tooltip="Who it is."
+                    "seed", default=7, min=0, max=2**32 - 1, control_after_generate=False, tooltip="Who it is."
                 ),
                 *(_slider(name, *about) for name, about in SLIDERS.items()),
                 *(

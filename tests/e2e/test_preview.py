@@ -21,7 +21,7 @@ BUILD = """([previews, steps, seed]) => {
     }
     const model = add('LLIA_LoadModel', [40, 120])
     const speech = add('LLIA_DemoSpeech', [40, 290])
-    const image = add('LLIA_Avatar', [40, 440], {seed: 3, control_after_generate: 'fixed'})
+    const image = add('LLIA_Avatar', [40, 440], {seed: 3})
     const encode = add('LLIA_EncodeAudio', [390, 120])
     const portrait = add('LLIA_Portrait', [390, 290])
     const sample = add('LLIA_Sample', [700, 120], {steps, seed, control_after_generate: 'fixed'})

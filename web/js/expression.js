@@ -61,7 +61,8 @@ class FaceView {
     this.element.className = 'llia-face'
     this.element.dataset.state = 'empty'
     Object.assign(this.element.style, { position: 'relative', width: '100%', height: '100%', overflow: 'hidden' })
-    Object.assign(this.element.style, { minHeight: `${HEIGHT.min}px`, aspectRatio: '1' }) // where the page gives none
+    // Where the page gives no height, as in Vue nodes before frontend 1.4:
+    Object.assign(this.element.style, { minHeight: `${HEIGHT.min}px`, aspectRatio: '3 / 2' })
     this.canvas = document.createElement('canvas')
     this.canvas.width = this.canvas.height = 1
     this.canvas.setAttribute('role', 'img')
