@@ -95,7 +95,11 @@ def bench(arguments: Namespace) -> None:
             arguments.model, arguments.device, tuple(arguments.size), tuple(arguments.steps),
             tuple(arguments.precision), tuple(arguments.engine), arguments.seconds,
         )  # fmt: skip
-        found = list(rows(grid))
+        found = []
+        for row in rows(grid):
+            found.append(row)
+            if arguments.json:  # after every row: what ends early has left something
+                write_json(arguments.json, found)
         if arguments.start_up:
             start_up(grid.precisions)
     if arguments.json:

@@ -1,7 +1,7 @@
 """Seconds per clip of llia-sd15 at the real width with random weights, ours or a plain transcription of the original.
 
-    python scripts/bench_photoreal.py --side original     # about 11 GiB of memory in float32, one side at a time
-    python scripts/bench_photoreal.py --side ours
+    python scripts/bench_photoreal.py --side both         # in turn; about 14 GiB of memory in float32
+    python scripts/bench_photoreal.py --side ours         # or original: about 11 GiB
     python scripts/bench_photoreal.py --check DIR         # the transcription against the original's parity vectors
     python scripts/bench_photoreal.py --memory            # peak for 512x512 in float16, by count
 
@@ -9,6 +9,7 @@ Seconds are the process's own (all threads together), so that other work on the 
 """
 
 import argparse
+import copy
 import json
 import resource
 import sys
@@ -26,6 +27,7 @@ if str(ROOT) not in sys.path:
 
 from llia_core.model import NAMED, AvatarModel, ModelConfig, build_autoencoder  # noqa: E402
 from llia_core.photoreal.masks import LEVELS, FaceMasks  # noqa: E402
+from llia_core.photoreal.model import Photoreal  # noqa: E402
 from llia_core.sampling.ddim import ddim_step, guide  # noqa: E402
 from llia_core.sampling.schedule import make_schedule, trailing_timesteps  # noqa: E402
 
@@ -69,17 +71,87 @@ def inputs(size: int) -> SimpleNamespace:
 
 
 class Clock:
-    """Process seconds of named parts."""
+    """Process seconds of named parts of one side."""
 
-    def __init__(self) -> None:
-        self.parts: dict[str, float] = {}
+    def __init__(self, side: str) -> None:
+        self.side, self.parts = side, {}
 
     def __call__(self, name: str, work, *given):
         started = time.process_time()
         out = work(*given)
-        self.parts[name] = self.parts.get(name, 0.0) + time.process_time() - started
-        print(f"{name:>10} {self.parts[name]:8.1f} s", file=sys.stderr, flush=True)
+        seconds = time.process_time() - started
+        self.parts[name] = self.parts.get(name, 0.0) + seconds
+        print(f"{self.side:>8} {name:>9} {seconds:8.1f} s", file=sys.stderr, flush=True)
         return out
+
+    def row(self, steps: int, decoded: int) -> dict[str, float]:
+        """Seconds of the parts, of a step, and of a clip with all steps and frames."""
+        parts = self.parts | {"decode": self.parts["decode"] * FRAMES / decoded}
+        once = sum(seconds for name, seconds in parts.items() if name not in ("denoise", "portrait"))
+        step = parts["denoise"] / steps
+        return {k: round(v, 2) for k, v in (parts | {"a_step": step, "clip": once + STEPS * step}).items()}
+
+
+class Original:
+    """The transcription's clip. parts: its two UNets, and our small projections, which are the same."""
+
+    def __init__(self, given: SimpleNamespace, vae: nn.Module, parts: AvatarModel, clock: Clock) -> None:
+        self.given, self.vae, self.net, self.clock = given, vae, parts, clock
+
+    def begin(self) -> None:
+        net, given, clock = self.net, self.given, self.clock
+        latents = clock("encode", self.vae.encode, given.images)
+        tokens = torch.cat([net.imageproj(torch.zeros_like(given.identity)), net.imageproj(given.identity)])
+        face = net.face_locator(given.masks.region[None].expand(FRAMES, -1, -1, -1)).transpose(0, 1)[None]
+        audio = net.audioproj(given.windows)[0][0]
+        self.run = SimpleNamespace(
+            tokens=tokens.repeat(3, 1, 1), audio=torch.cat([torch.zeros_like(audio), audio]), scale=[1.0] * 3,
+            masks=original_masks(given.masks),
+        )  # fmt: skip
+        clock("reference", net.reference_unet, latents.repeat(2, 1, 1, 1), 0, self.run)
+        self.banks, self.run.tokens = [block.bank.half() for block in net.reference_unet.spatial()], tokens
+        self.face, self.latents, self.schedule = torch.cat([torch.zeros_like(face), face]), given.noise, make_schedule()
+
+    def step(self, t: int) -> None:
+        self.run.banks = iter(self.banks)
+        both = torch.cat([self.latents, self.latents])
+        out = self.clock("denoise", self.net.denoising_unet, both, t, self.run, self.face)
+        v = guide(*out.chunk(2), GUIDANCE)
+        self.latents, _ = ddim_step(v, self.latents, t, t - 1000 // STEPS, self.schedule, "v_prediction")
+
+    def end(self, decoded: int) -> None:
+        frames = self.latents[0].transpose(0, 1)[:decoded]
+        self.clock("decode", lambda: torch.cat([self.vae.decode(frame[None]) for frame in frames]))
+
+
+class Ours:
+    """Our clip, with the session's own parts."""
+
+    def __init__(self, given: SimpleNamespace, model: Photoreal, clock: Clock) -> None:
+        self.given, self.model, self.clock = given, model, clock
+
+    def begin(self) -> None:
+        from llia_core.model.guidance import CORRECTED
+        from llia_core.photoreal.conditions import PortraitConditions
+
+        given, model = self.given, self.model
+        portrait = self.clock(
+            "portrait", PortraitConditions.of, model, given.images[:1], given.masks, given.identity[0], True, CORRECTED
+        )
+        side = given.images.shape[-1] // 8
+        labels, motion = torch.full((1, FRAMES), 2), torch.randn(1, 2, 4, side, side)
+        self.told = self.clock("clip", portrait.of_clip, model, given.windows, labels, motion, (1.0,) * 3)
+        self.latents, self.schedule = given.noise.transpose(1, 2), make_schedule()
+
+    def step(self, t: int) -> None:
+        halves = self.clock(
+            "denoise", lambda: [self.told.predict(self.model, self.latents, t, told) for told in (False, True)]
+        )
+        v = guide(*halves, GUIDANCE)
+        self.latents, _ = ddim_step(v, self.latents, t, t - 1000 // STEPS, self.schedule, "v_prediction")
+
+    def end(self, decoded: int) -> None:
+        self.clock("decode", self.model.decode, self.latents[0, :decoded])
 
 
 def original_masks(masks: FaceMasks) -> list[list[Tensor]]:
@@ -87,58 +159,36 @@ def original_masks(masks: FaceMasks) -> list[list[Tensor]]:
     return [[masks.levels[k][:, kind].repeat(2 * FRAMES, 1) for kind in range(3)] for k in range(LEVELS)]
 
 
-def run_original(size: int, steps: int, decoded: int, clock: Clock) -> None:
-    from scripts.original_loop import UNet
-
-    config, given = lean_config(), inputs(size)
-    with torch.device("meta"):
-        parts = AvatarModel(config)
-        parts.reference_unet, parts.denoising_unet = UNet(config.denoiser, True), UNet(config.denoiser, False)
-        vae = build_autoencoder(config.autoencoder)
-    net, vae = fill(parts), fill(vae)
-    latents = clock("encode", vae.encode, given.images)
-    tokens = torch.cat([net.imageproj(torch.zeros_like(given.identity)), net.imageproj(given.identity)])
-    face = net.face_locator(given.masks.region[None].expand(FRAMES, -1, -1, -1)).transpose(0, 1)[None]
-    audio = net.audioproj(given.windows)[0][0]
-    run = SimpleNamespace(
-        tokens=tokens.repeat(3, 1, 1), audio=torch.cat([torch.zeros_like(audio), audio]), scale=[1.0] * 3,
-        masks=original_masks(given.masks),
-    )  # fmt: skip
-    clock("reference", net.reference_unet, latents.repeat(2, 1, 1, 1), 0, run)
-    banks, run.tokens = [block.bank.half() for block in net.reference_unet.spatial()], tokens
-    schedule, x = make_schedule(), given.noise
-    for t in trailing_timesteps(STEPS)[:steps]:
-        run.banks = iter(banks)
-        both = torch.cat([x, x])
-        out = clock("denoise", net.denoising_unet, both, t, run, torch.cat([torch.zeros_like(face), face]))
-        x, _ = ddim_step(guide(*out.chunk(2), GUIDANCE), x, t, t - 1000 // STEPS, schedule, "v_prediction")
-    frames = x[0].transpose(0, 1)[:decoded]
-    clock("decode", lambda: torch.cat([vae.decode(frame[None]) for frame in frames]))
-
-
-def run_ours(size: int, steps: int, decoded: int, clock: Clock, tiny: bool) -> None:
+def build(side: str, size: int, tiny: bool) -> list[Original | Ours]:
+    """The sides to measure, with the same weights; "both" share what has the same layout in memory."""
     from llia_core.model.config import TAESD
-    from llia_core.model.guidance import CORRECTED
-    from llia_core.photoreal.conditions import PortraitConditions
-    from llia_core.photoreal.model import Photoreal
+    from scripts.original_loop import UNet
 
     config, given = lean_config(), inputs(size)
     with torch.device("meta"):
         model, vae = Photoreal(config), build_autoencoder(config.autoencoder)
         fast = build_autoencoder(TAESD) if tiny else None
-    model = fill(model).to(memory_format=torch.channels_last)
-    model.autoencoder = fill(vae).to(memory_format=torch.channels_last)
-    model.fast = fill(fast).to(memory_format=torch.channels_last) if tiny else None
-    portrait = clock(
-        "portrait", PortraitConditions.of, model, given.images[:1], given.masks, given.identity[0], True, CORRECTED
-    )
-    labels, motion = torch.full((1, FRAMES), 2), torch.randn(1, 2, 4, size // 8, size // 8)
-    clip = clock("clip", portrait.of_clip, model, given.windows, labels, motion, (1.0,) * 3)
-    schedule, x = make_schedule(), given.noise.transpose(1, 2)
-    for t in trailing_timesteps(STEPS)[:steps]:
-        halves = [clock("denoise", clip.predict, model, x, t, told) for told in (False, True)]
-        x, _ = ddim_step(guide(*halves, GUIDANCE), x, t, t - 1000 // STEPS, schedule, "v_prediction")
-    clock("decode", model.decode, x[0, :decoded])
+        unets = UNet(config.denoiser, True), UNet(config.denoiser, False)
+    fill(model)
+    vae = fill(vae)
+    sides: list[Original | Ours] = []
+    if side != "ours":
+        parts = AvatarModel.__new__(AvatarModel)
+        nn.Module.__init__(parts)
+        for name in ("face_locator", "audioproj", "imageproj"):
+            setattr(parts, name, copy.deepcopy(getattr(model, name)))
+        for name, unet in zip(("reference_unet", "denoising_unet"), unets, strict=True):
+            weights = {k: v.clone() if v.ndim == 4 else v for k, v in getattr(model, name).state_dict().items()}
+            absent, _ = unet.load_state_dict(weights, strict=False, assign=True)
+            assert not absent, absent
+            setattr(parts, name, unet.eval().requires_grad_(False))
+        sides.append(Original(given, copy.deepcopy(vae), parts, Clock("original")))
+    if side != "original":
+        model = model.to(memory_format=torch.channels_last)
+        model.autoencoder = vae.to(memory_format=torch.channels_last)
+        model.fast = fill(fast).to(memory_format=torch.channels_last) if tiny else None
+        sides.append(Ours(given, model, Clock("ours")))
+    return sides
 
 
 def check(folder: Path) -> int:
@@ -176,7 +226,7 @@ def check(folder: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", choices=("original", "ours"))
+    parser.add_argument("--side", choices=("original", "ours", "both"), default="both")
     parser.add_argument("--check", type=Path, metavar="DIR")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--size", type=int, default=256)
@@ -191,16 +241,25 @@ def main() -> int:
     with torch.inference_mode():
         if arguments.check:
             return check(arguments.check)
-        clock = Clock()
-        work = run_original if arguments.side == "original" else run_ours
-        more = () if arguments.side == "original" else (arguments.taesd,)
-        work(arguments.size, arguments.steps, arguments.decode, clock, *more)
-    clock.parts["decode"] *= FRAMES / arguments.decode
-    once = sum(seconds for name, seconds in clock.parts.items() if name not in ("denoise", "portrait"))
-    step = clock.parts["denoise"] / arguments.steps
-    row = clock.parts | {"a_step": step, f"clip_of_{STEPS}_steps": once + STEPS * step}
-    row["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({name: round(value, 2) for name, value in row.items()}))
+        return measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Run the sides step by step in turn, and print seconds of each, and their ratio."""
+    sides = build(arguments.side, arguments.size, arguments.taesd)
+    for one in sides:
+        one.begin()
+    for t in trailing_timesteps(STEPS)[: arguments.steps]:
+        for one in sides:
+            one.step(t)
+    rows = {}
+    for one in sides:
+        one.end(arguments.decode)
+        rows[one.clock.side] = one.clock.row(arguments.steps, arguments.decode)
+    if len(rows) == 2:
+        rows["ratio"] = {part: round(rows["original"][part] / rows["ours"][part], 2) for part in ("a_step", "clip")}
+    rows["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    print(json.dumps(rows))
     return 0
 
 

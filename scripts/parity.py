@@ -21,7 +21,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from llia_core.model import NAMED, AvatarModel, ModelConfig  # noqa: E402
-from scripts.parity_checks import CHECKS, Vectors  # noqa: E402
+from scripts.parity_checks import CHECKS  # noqa: E402
+from scripts.parity_vectors import Vectors  # noqa: E402
 
 COMPONENT, ROUNDED = 1e-4, 5e-4  # the second for latents after several steps and for features rounded to float16
 LOOSE = re.compile(r"\.bank16$|^pipe\.asis\.|\.latents\d+$")

@@ -20,7 +20,8 @@ from llia_core.model.prepared import fold_image, prepare
 from llia_core.sampling.ddim import sample_ddim
 from llia_core.sampling.schedule import trailing_timesteps
 from scripts.parity import compare, config_from, load_vectors, relative_error
-from scripts.parity_checks import GUIDANCE, STEPS, Setting, Vectors, guided_run, swap
+from scripts.parity_checks import GUIDANCE, STEPS, guided_run
+from scripts.parity_vectors import Setting, Vectors, swap
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = ROOT / "tests" / "data" / "parity"
