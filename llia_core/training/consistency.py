@@ -33,7 +33,7 @@ from .video import (
 
 LEVELS = 8  # noise levels whose neighbours must agree: those that 8 sampling steps visit
 EMA_DECAY = 0.97  # of the consistency target
-ADVERSARIAL, START = 0.04, 50  # weight of the discriminator's term; steps that it learns before it counts
+ADVERSARIAL, START = 0.25, 50  # weight of the discriminator's term; steps that it learns before it counts
 
 
 class MouthDiscriminator(nn.Module):
