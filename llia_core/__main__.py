@@ -42,6 +42,10 @@ def _animate(p: argparse.ArgumentParser) -> None:
     precisions = ("float32", "float16", "bfloat16", "int8")
     p.add_argument("--precision", default="float32", choices=precisions, help="int8: see `quantize` (default float32)")
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default cpu)")
+    p.add_argument(
+        "--pipeline", nargs="?", const="", metavar="STAGE=DEVICE,...",
+        help="run the stages in parallel, where wanted elsewhere: denoiser=cuda:0,decoder=cuda:1",
+    )  # fmt: skip
     p.set_defaults(run=commands.animate)
 
 

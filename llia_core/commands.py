@@ -16,8 +16,6 @@ def animate(arguments: Namespace) -> None:
 
     from .audio import SAMPLE_RATE, frame_count, to_mono_16k
     from .media import read_audio
-    from .model.load import load_model
-    from .photoreal import open_session
     from .timeline import parse_timeline
     from .video import VideoWriter
 
@@ -31,17 +29,13 @@ def animate(arguments: Namespace) -> None:
         raise ValueError(
             f"{arguments.audio} lasts {len(samples) / SAMPLE_RATE:.3f} s: shorter than half a frame (0.02 s)"
         )
-    model = load_model(arguments.model, arguments.device, precision=arguments.precision)
-    session = open_session(
-        model, portrait, arguments.guidance, steps=arguments.steps, seed=arguments.seed, behaviour=arguments.behaviour,
-        timeline=timeline,
-    )  # fmt: skip
+    session, source = _session(arguments, portrait, timeline)
     size, started, first = portrait.size, time.perf_counter(), None
     channels = min(2, waveform.shape[0])
     sound = waveform if waveform.shape[0] <= 2 else waveform.mean(0, keepdim=True).expand(2, -1)
     with VideoWriter(arguments.output, size, size, rate, channels) as writer, tqdm(total=total, unit="frame") as bar:
         writer.write_audio(sound)
-        for frames in session.chunks(_blocks(samples), _blocks(other) if other is not None else None):
+        for frames in source.chunks(_blocks(samples), _blocks(other) if other is not None else None):
             first = first or time.perf_counter() - started
             writer.write(frames)
             bar.update(len(frames))
@@ -50,6 +44,22 @@ def animate(arguments: Namespace) -> None:
         f"{arguments.output}: {session.state.frame} frames of {size}x{size}, {session.state.frame / seconds:.1f} fps, "
         f"first frames after {first * 1000:.0f} ms of computing"
     )
+
+
+def _session(arguments: Namespace, portrait, timeline) -> tuple:
+    """The session that was asked for, and what makes its chunks: itself, or a pipeline of its stages."""
+    from .model.load import load_model
+    from .photoreal import open_session
+    from .pipeline import Pipeline, parse_devices
+
+    model = load_model(arguments.model, arguments.device, precision=arguments.precision)
+    session = open_session(
+        model, portrait, arguments.guidance, steps=arguments.steps, seed=arguments.seed, behaviour=arguments.behaviour,
+        timeline=timeline,
+    )  # fmt: skip
+    if arguments.pipeline is None:
+        return session, session
+    return session, Pipeline(session, parse_devices(arguments.pipeline))
 
 
 def _blocks(samples: torch.Tensor, size: int = 16_000):

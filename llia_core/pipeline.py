@@ -106,6 +106,14 @@ def _items(before: _Queue) -> Iterator[Any]:
         yield item
 
 
+def parse_devices(text: str) -> dict[str, str]:
+    """Text such as "denoiser=cuda:0,decoder=cuda:1" -> stages and their devices; empty: none. Raises ValueError."""
+    pairs = [part.partition("=") for part in text.replace(" ", "").split(",") if part]
+    if not all(stage and device for stage, _, device in pairs):
+        raise ValueError(f"pipeline devices are {text!r}, expected such as denoiser=cuda:0,decoder=cuda:1")
+    return {stage: device for stage, _, device in pairs}
+
+
 class Pipeline:
     """Runs a session's stages in parallel. devices: where stages run, such as {"denoiser": "cuda:0", "decoder":
     "cuda:1"}; the decoder is by default where the model is. queued: clips that may wait between two stages. threads: of

@@ -28,6 +28,7 @@ if str(ROOT) not in sys.path:
 from llia_core.model import NAMED, AvatarModel, ModelConfig, build_autoencoder  # noqa: E402
 from llia_core.photoreal.masks import LEVELS, FaceMasks  # noqa: E402
 from llia_core.photoreal.model import Photoreal  # noqa: E402
+from llia_core.quantization import Int8  # noqa: E402
 from llia_core.sampling.ddim import ddim_step, guide  # noqa: E402
 from llia_core.sampling.schedule import make_schedule, trailing_timesteps  # noqa: E402
 
@@ -159,14 +160,29 @@ def original_masks(masks: FaceMasks) -> list[list[Tensor]]:
     return [[masks.levels[k][:, kind].repeat(2 * FRAMES, 1) for kind in range(3)] for k in range(LEVELS)]
 
 
-def build(side: str, size: int, tiny: bool) -> list[Original | Ours]:
+def to_int8(model: Photoreal) -> None:
+    """Integer layers, their ranges from one small clip, none kept float for its sensitivity: for speed alone."""
+    from llia_core.calibration import watch
+    from llia_core.photoreal.quantize import LAYERS
+
+    def run() -> None:
+        small = Ours(inputs(64), model, Clock("range"))
+        model.autoencoder = SimpleNamespace(encode=lambda images: torch.randn(len(images), 4, 8, 8))
+        small.begin()
+        small.step(trailing_timesteps(STEPS)[0])
+
+    for name, seen in watch(model, run, LAYERS).items():
+        model.get_submodule(name).quantize(*seen.range())
+
+
+def build(side: str, size: int, tiny: bool, int8: bool) -> list[Original | Ours]:
     """The sides to measure, with the same weights; "both" share what has the same layout in memory."""
     from llia_core.model.config import TAESD
     from scripts.original_loop import UNet
 
     config, given = lean_config(), inputs(size)
     with torch.device("meta"):
-        model, vae = Photoreal(config), build_autoencoder(config.autoencoder)
+        model, vae = Photoreal(config, Int8 if int8 else nn), build_autoencoder(config.autoencoder)
         fast = build_autoencoder(TAESD) if tiny else None
         unets = UNet(config.denoiser, True), UNet(config.denoiser, False)
     fill(model)
@@ -184,6 +200,8 @@ def build(side: str, size: int, tiny: bool) -> list[Original | Ours]:
             setattr(parts, name, unet.eval().requires_grad_(False))
         sides.append(Original(given, copy.deepcopy(vae), parts, Clock("original")))
     if side != "original":
+        if int8:
+            to_int8(model)
         model = model.to(memory_format=torch.channels_last)
         model.autoencoder = vae.to(memory_format=torch.channels_last)
         model.fast = fill(fast).to(memory_format=torch.channels_last) if tiny else None
@@ -232,6 +250,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1, help="denoising steps to run of the 40 (default 1)")
     parser.add_argument("--decode", type=int, default=FRAMES, help="frames to decode; the seconds are scaled up to 16")
+    parser.add_argument("--int8", action="store_true", help="ours: INT8 instead of float32")
     parser.add_argument("--taesd", action="store_true", help="ours: decode with TAESD")
     arguments = parser.parse_args()
     if arguments.memory:
@@ -246,7 +265,7 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Run the sides step by step in turn, and print seconds of each, and their ratio."""
-    sides = build(arguments.side, arguments.size, arguments.taesd)
+    sides = build(arguments.side, arguments.size, arguments.taesd, arguments.int8)
     for one in sides:
         one.begin()
     for t in trailing_timesteps(STEPS)[: arguments.steps]:

@@ -253,7 +253,7 @@ def test_int8_form_of_a_folder(folder, portrait, tmp_path, capsys) -> None:
 def test_the_command_line_animates_with_it(folder, tmp_path, capsys) -> None:
     source = BUNDLED.parent
     command = ["animate", "--portrait", str(source / "demo_portrait.png"), "--audio", str(source / "demo_speech.wav")]
-    settings = ["--size", "64", "--steps", "1", "--guidance", "1", "--precision", "bfloat16"]
+    settings = ["--size", "64", "--steps", "1", "--guidance", "1", "--precision", "bfloat16", "--pipeline"]
     short = tmp_path / "short.wav"
     write_wav(short, SPEECH)
     command[4] = str(short)

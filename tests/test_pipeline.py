@@ -8,7 +8,7 @@ import torch
 
 from llia_core.benchmark import demo_samples
 from llia_core.longrun import BLOCK, LARGEST, live_run, paced
-from llia_core.pipeline import QUEUED, Pipeline, run_stages
+from llia_core.pipeline import QUEUED, Pipeline, parse_devices, run_stages
 from llia_core.session import Session
 from tests.test_session import SIZE, model, portrait, speech  # noqa: F401 (fixtures)
 
@@ -129,6 +129,14 @@ def test_unknown_or_impossible_devices_are_refused(model, portrait):  # noqa: F8
         Pipeline(session, {"listener": "cpu"})
     with pytest.raises(ValueError, match="denoiser was asked for on meta"):
         Pipeline(session, {"denoiser": "meta"})
+
+
+def test_devices_are_written_as_on_the_command_line():
+    assert parse_devices("denoiser=cuda:0, decoder=cuda:1") == {"denoiser": "cuda:0", "decoder": "cuda:1"}
+    assert parse_devices("") == {}
+    for text in ("decoder", "=cpu", "decoder="):
+        with pytest.raises(ValueError, match="expected such as"):
+            parse_devices(text)
 
 
 def test_the_decoder_can_live_elsewhere(model, portrait):  # noqa: F811
