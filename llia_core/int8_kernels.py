@@ -99,7 +99,7 @@ class MatrixLayer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Float (..., c), or (n, c, h, w) of a convolution -> the layer's output in x's dtype."""
-        q = (quantize_uint8(x, self.scale, self.zero_point).to(torch.int16) - MIDDLE).to(torch.int8)
+        q = x.mul(1 / self.scale).round_().add_(self.zero_point - MIDDLE).clamp_(-MIDDLE, MIDDLE - 1).to(torch.int8)
         if self.conv is None:
             return self._product(q.flatten(0, -2), x.dtype).unflatten(0, x.shape[:-1])
         maps = q.permute(0, 2, 3, 1)
