@@ -283,9 +283,9 @@ export class StreamPlayer {
   note(frame, made) {
     const { figures } = this
     if (figures.shown++ === 0) figures.first(made - this.connection.clockOffset)
-    if (!this.sound.running || this.view.hidden) return
+    if (this.view.hidden) return
     if (this.last !== null) figures.dropped += Math.max(0, frame - this.last - 1)
-    if (this.sound.audible) figures.addOffset((this.sound.time - frame / this.info.fps) * 1000)
+    if (this.sound.running && this.sound.audible) figures.addOffset((this.sound.time - frame / this.info.fps) * 1000)
   }
 
   setState(state) {
