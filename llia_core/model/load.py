@@ -157,6 +157,7 @@ def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: Pat
     temporary = path.with_name(f".{path.name}.part")
     try:
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary, {"format": FORMAT} | metadata)
+        temporary.chmod(0o644)  # safetensors leaves its files to their owner alone
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -120,9 +120,10 @@ def load_photoreal(
     for name in integer:
         model.get_submodule(name).declare()
     check_weights(model, weights, folder / PARTS["model"])
-    weights = {key: value.to(device, _kept_type(key, value, dtype)) for key, value in weights.items()}
+    for key, value in weights.items():  # one by one: never two copies of all
+        weights[key] = value.to(device, _kept_type(key, value, dtype))
     model.load_state_dict(weights, assign=True)
-    del weights
+    del weights, value
     model.speech = _load_speech(folder / PARTS["speech"]).to(device, dtype)
     model.autoencoder = vae or _load_autoencoder(folder / PARTS["vae"], operations).to(device, dtype)
     if fast and vae is None and (folder / FAST_DECODER).is_file():
