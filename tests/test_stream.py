@@ -190,3 +190,8 @@ def test_the_strip_shows_states_and_voices():
     assert len({tuple(pixel.tolist()) for pixel in band[12:-12]}) >= 3
     assert len({tuple(band[x].tolist()) for x in (100, 500, 900)}) == 3
     assert draw_states([IDLE], torch.zeros(640)).shape[1] == WIDTH
+
+
+def test_more_steps_than_the_weights_take_are_refused(stream):
+    with pytest.raises(ValueError, match="9 steps asked for, but llia-tiny makes 1 to 8"):
+        replace(stream, steps=9)
