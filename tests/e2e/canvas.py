@@ -1,5 +1,6 @@
 """Drives the real web page of ComfyUI: what a user does, in words."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -9,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
 PICTURES = Path(__file__).parents[2] / "output" / "e2e"
 # What ComfyUI's own page reports on ComfyUI's own server: files that only exist after the first use, and its news site.
@@ -18,6 +19,7 @@ ALWAYS = (
     r"user\.css",
     r"api\.comfy\.org|ERR_NAME_NOT_RESOLVED|ERR_INTERNET_DISCONNECTED",
     r"templates/index|Error loading core workflow templates",  # a package of its own
+    r"reading 'id'[\s\S]*addSetting",  # frontend 1.27, while it starts
     r"photoreal_portrait\.jpg",  # nobody's weights are here to make a picture with
 )
 
@@ -35,7 +37,7 @@ class Canvas:
         self.errors: list[str] = []
         self.expected_errors: list[str] = []
         page.on("console", self._on_console)
-        page.on("pageerror", lambda error: self.errors.append(f"exception: {error}"))
+        page.on("pageerror", lambda error: self.errors.append(f"exception: {error.stack or error}"))
         page.on("response", self._on_response)
 
     def _on_console(self, message) -> None:
@@ -89,13 +91,14 @@ class Canvas:
     def close_dialog(self) -> None:
         dialog = self.page.get_by_role("dialog").first
         cross = dialog.locator(".p-dialog-close-button, button:has(.pi-times)").first
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while dialog.is_visible():  # deaf while it opens
             assert time.monotonic() < deadline, "a dialog stays open"
-            if cross.is_visible():
-                cross.click()
-            else:  # since version 1.5x
-                dialog.press("Escape")
+            with contextlib.suppress(TimeoutError):  # it moves, or is gone at last
+                if cross.is_visible():
+                    cross.click(timeout=3000)
+                else:  # since version 1.5x
+                    dialog.press("Escape", timeout=3000)
             self.page.wait_for_timeout(300)
 
     def wait_until_ready(self) -> None:
