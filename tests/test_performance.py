@@ -32,22 +32,31 @@ def test_rows_have_stable_keys_and_add_up(tmp_path):
         assert "cores" in row["machine"]
 
 
-def test_photoreal_rows_have_random_weights_and_need_no_files(monkeypatch):
-    """At small width: few steps, and more of them as the undistilled model takes them, with guidance."""
+@pytest.fixture
+def narrow(monkeypatch):
+    """llia-sd15 at small width, in short measurements."""
     monkeypatch.setitem(performance.NAMED, "llia-sd15", narrow_config())
     monkeypatch.setitem(performance.LIVE_CLIP, "llia-sd15", (4, 4))
-    monkeypatch.setattr(benchmark, "WARM_UP_SECONDS", 0.5)
+    monkeypatch.setattr(benchmark, "WARM_UP_SECONDS", 0.3)
     monkeypatch.setattr(benchmark, "FIRST_FRAME_RUNS", 1)
 
-    def measured(steps: int, precision: str) -> dict:
-        grid = Grid("sd15", sizes=(64,), steps=(steps,), precisions=(precision,), engines=("serial",), seconds=0.9)
-        (row,) = rows(grid, lambda line: None)
-        assert (row["model"], row["steps"], row["precision"]) == ("llia-sd15", steps, precision)
-        return row
 
-    measured(1, "int8")
-    work = [measured(steps, "float32")["roofline_floor_ms"]["denoiser"] for steps in (1, 9)]
-    assert work[1] > 12 * work[0]  # nine steps of two calls each, of which one hears and sees nothing
+def photoreal(steps: tuple[int, ...], precision: str) -> list[dict]:
+    grid = Grid("sd15", sizes=(64,), steps=steps, precisions=(precision,), engines=("serial",), seconds=0.5)
+    return list(rows(grid, lambda line: None))
+
+
+def test_photoreal_rows_have_random_weights_and_need_no_files(narrow):
+    (row,) = photoreal((1,), "int8")
+    assert row.keys() >= KEYS and (row["model"], row["steps"], row["precision"]) == ("llia-sd15", 1, "int8")
+    assert row["fps"] > 0 and row["stage_ms"]["denoiser"] > 0
+
+
+def test_more_steps_than_distilled_weights_take_stand_for_undistilled_ones(narrow, monkeypatch):
+    monkeypatch.setattr(performance, "measure", lambda session, *rest: {"sampling": session.model.config.sampling})
+    monkeypatch.setattr(performance, "session_work", lambda session, samples: {})
+    monkeypatch.setattr(performance, "line", str)
+    assert [row["sampling"] for row in photoreal((1, 10), "float32")] == ["consistency", "ddim"]
 
 
 def test_what_cannot_run_is_said():
