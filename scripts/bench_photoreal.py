@@ -141,7 +141,7 @@ class Ours:
         )
         side = given.images.shape[-1] // 8
         labels, motion = torch.full((1, FRAMES), 2), torch.randn(1, 2, 4, side, side)
-        self.told = self.clock("clip", portrait.of_clip, model, given.windows, labels, motion, (1.0,) * 3)
+        self.told = self.clock("conditions", portrait.of_clip, model, given.windows, labels, motion, (1.0,) * 3)
         self.latents, self.schedule = given.noise.transpose(1, 2), make_schedule()
 
     def step(self, t: int) -> None:
