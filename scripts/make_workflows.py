@@ -43,6 +43,8 @@ def main() -> int:
     for name, layout in LAYOUTS.items() if arguments.pictures else ():
         if layout.picture:
             take_picture(name, layout)
+        else:
+            write_card(name, "needs weights that\nare not part of the pack")
     return 0
 
 
@@ -153,6 +155,17 @@ def take_picture(name: str, layout: Layout) -> None:
         frames = read_frames(next(Path(base).rglob("*.mp4")), layout.picture)
     columns = int(len(frames) ** 0.5)
     write_image(FOLDER / f"{name}.jpg", contact_sheet(frames, columns) if columns > 1 else frames[0])
+
+
+def write_card(name: str, text: str) -> None:
+    """Words in the place of a picture, for a workflow that cannot run here."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    card = Image.new("RGB", (256, 256), "#20242b")
+    draw = ImageDraw.Draw(card)
+    for y, size, colour, words in ((96, 22, "#e4e6ea", name.replace("_", " ")), (150, 14, "#9a9fa9", text)):
+        draw.text((128, y), words, colour, ImageFont.load_default(size), anchor="mm", align="center")
+    card.save(FOLDER / f"{name}.jpg", quality=90)
 
 
 def read_frames(path: Path, seconds: tuple[float, ...]):

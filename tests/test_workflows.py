@@ -16,7 +16,7 @@ from llia_core.importer import convert_hallo, find_sources
 from tests.open_weights import make_page, narrow_config
 
 FOLDER = Path(__file__).parent.parent / "workflows"
-PHOTOREAL = "photoreal_portrait"  # has no picture: nobody's weights are here to make one with
+PHOTOREAL = "photoreal_portrait"  # its picture is words: nobody's weights are here to make one with
 NAMES = ["conversation", "expression_into_video", "long_video", PHOTOREAL, "talking_portrait"]
 CORE = {"LoadImage", "LoadAudio", "SaveVideo", "PreviewImage", "MarkdownNote"}
 
@@ -50,7 +50,7 @@ def canvas_form(name):
 def test_no_other_files():
     assert sorted(file.stem for file in FOLDER.glob("*.json")) == NAMES
     assert sorted(file.stem for file in (FOLDER / "api").glob("*.json")) == NAMES
-    assert sorted(file.stem for file in FOLDER.glob("*.jpg")) == [name for name in NAMES if name != PHOTOREAL]
+    assert sorted(file.stem for file in FOLDER.glob("*.jpg")) == NAMES
 
 
 def test_the_photoreal_workflow_says_where_its_weights_are():

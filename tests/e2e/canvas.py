@@ -20,7 +20,6 @@ ALWAYS = (
     r"api\.comfy\.org|ERR_NAME_NOT_RESOLVED|ERR_INTERNET_DISCONNECTED",
     r"templates/index|Error loading core workflow templates",  # a package of its own
     r"reading 'id'[\s\S]*addSetting",  # frontend 1.27, while it starts
-    r"photoreal_portrait\.jpg",  # nobody's weights are here to make a picture with
 )
 
 
