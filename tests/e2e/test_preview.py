@@ -192,9 +192,14 @@ def test_plays_inside_a_subgraph(canvas):
     canvas.page.evaluate(
         """() => {
             const types = ['LLIA_Sample', 'LLIA_StreamingPreview']
-            const {node, subgraph} = app.graph.convertToSubgraph(
-                new Set(app.graph.nodes.filter((each) => types.includes(each.type))))
-            app.canvas.openSubgraph?.(subgraph, node) ?? app.canvas.setGraph(subgraph)
+            app.graph.convertToSubgraph(new Set(app.graph.nodes.filter((each) => types.includes(each.type))))
+        }"""
+    )
+    canvas.page.wait_for_function(f"!document.querySelector('{PLAYER}')")
+    canvas.page.evaluate(
+        """() => {
+            const node = app.graph.nodes.find((each) => each.subgraph)
+            app.canvas.openSubgraph?.(node.subgraph, node) ?? app.canvas.setGraph(node.subgraph)
             app.canvas.ds.offset = [-600, 100]
         }"""
     )
