@@ -15,6 +15,7 @@ from torch import nn
 
 from .benchmark import ENGINES, demo_samples, machine_name, measure, session_work, start_up_s
 from .model.config import NAMED, TAESD, ModelConfig
+from .model.load import CheckpointError, load_model
 from .roofline import Rates, measure_rates
 from .sampling.consistency import MAX_STEPS
 
@@ -50,7 +51,7 @@ def rows(grid: Grid, say: Callable[[str], None] = print) -> Iterator[dict]:
     for precision in grid.precisions:
         try:
             model = _load(grid, precision)
-        except (FileNotFoundError, ValueError) as error:
+        except (FileNotFoundError, ValueError, CheckpointError) as error:
             say(f"left out {precision}: {error}")
             continue
         name = model.config.name
@@ -141,8 +142,6 @@ def _portrait(size: int) -> Any:
 
 
 def _load(grid: Grid, precision: str) -> nn.Module:
-    from .model.load import load_model
-
     if grid.model == "sd15":
         return random_photoreal(NAMED["llia-sd15"], grid.device, precision)
     if precision == "bfloat16":
