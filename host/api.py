@@ -11,6 +11,7 @@ from .files import user_folder
 from .jobs import Job, describe_all
 from .pack import Pack
 from .server import FEATURES, PromptServer
+from .shims import folder_paths
 from .validation import PromptError, validate_prompt
 
 log = logging.getLogger(__name__)
@@ -167,11 +168,16 @@ def _info_routes() -> list[web.RouteDef]:
         web.get("/system_stats", answer(_system_stats)),
         web.get("/features", answer(FEATURES)),
         web.get("/users", answer({"storage": "server", "migrated": True})),
+        web.get("/internal/folder_paths", answer(_model_folders)),  # where a missing model is to be put
         # What the web page asks for and our workflows do not need.
         web.get("/embeddings", answer([])),
         web.get("/experiment/models", answer([])),
         web.get("/global_subgraphs", answer({})),
     ]
+
+
+def _model_folders() -> dict[str, list[str]]:
+    return {kind: folder_paths.get_folder_paths(kind) for kind in folder_paths.folder_names_and_paths}
 
 
 def _system_stats() -> dict:

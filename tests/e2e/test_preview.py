@@ -195,7 +195,7 @@ def test_plays_inside_a_subgraph(canvas):
             app.graph.convertToSubgraph(new Set(app.graph.nodes.filter((each) => types.includes(each.type))))
         }"""
     )
-    canvas.page.wait_for_function(f"!document.querySelector('{PLAYER}')")
+    canvas.page.wait_for_timeout(500)  # a user does not open it in the same instant either
     canvas.page.evaluate(
         """() => {
             const node = app.graph.nodes.find((each) => each.subgraph)

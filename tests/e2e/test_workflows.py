@@ -38,7 +38,7 @@ def test_workflow_is_found_complete_and_runs(canvas, name):
 
 
 def test_the_photoreal_workflow_is_complete_and_says_what_it_lacks(canvas):
-    canvas.expected_errors.append("400: POST .*/prompt|Prompt outputs failed validation")
+    canvas.expected_errors.append("400: POST .*/prompt|Prompt outputs failed validation|PromptExecutionError")
     canvas.load_template(PHOTOREAL)
     assert canvas.missing_nodes() == []
     assert canvas.prompt() == api_prompt(PHOTOREAL), "workflows/ and workflows/api/ differ"
@@ -66,7 +66,7 @@ def talking_portrait(canvas: Canvas) -> None:
 
 
 def test_a_refused_prompt_is_shown_on_its_node(canvas):
-    canvas.expected_errors.append("400: POST .*/prompt|Prompt outputs failed validation")
+    canvas.expected_errors.append("400: POST .*/prompt|Prompt outputs failed validation|PromptExecutionError")
     talking_portrait(canvas)
     canvas.set_widget("LLIA_Sample", "steps", 99)
     with canvas.page.expect_response(lambda r: r.url.endswith("/prompt") and r.request.method == "POST") as answer:
