@@ -104,7 +104,8 @@ def test_interrupt_and_queue(client):
     waiting = client.json("prompt", {"prompt": {"1": SLOW}})["prompt_id"]
     deleted = client.json("prompt", {"prompt": {"1": SLOW}})["prompt_id"]
     client.json("queue", {"delete": [deleted]})
-    queue = client.json("queue")
+    while not (queue := client.json("queue"))["queue_running"]:
+        time.sleep(0.01)  # the worker may take a moment to begin
     assert [item[1] for item in queue["queue_pending"]] == [waiting]
     client.json("interrupt", {"prompt_id": waiting})  # not the running one: nothing stops
     assert client.json("queue")["queue_running"][0][1] == running
