@@ -131,39 +131,49 @@ def lip_maps(source: Tensor, target: Tensor, size: int) -> LipMaps:
     across, down = along(new.right), along(new.down)
     s = across / new.half[:, None, None]
     bases = _bases(s.clamp(-1, 1), dim=1)
-    top, upper, lower, bottom = new.heights(bases).unbind(1)
-    top_0, upper_0, lower_0, bottom_0 = old.heights(bases).unbind(1)
-
-    # Height in the reference: each lip is taken along as a whole; beyond the lips the nearer edge's shift is taken.
-    middle = (upper + lower) / 2
-    up = upper_0 - (upper - down).clamp_min(0) * (upper_0 - top_0) / (upper - top).clamp_min(1e-3)
-    up = torch.where(down < top, down + top_0 - top, up)
-    low = lower_0 + (down - lower).clamp_min(0) * (bottom_0 - lower_0) / (bottom - lower).clamp_min(1e-3)
-    low = torch.where(down > bottom, down + bottom_0 - bottom, low)
-    height = torch.where(down < middle, up, low)
+    edges = new.heights(bases).unbind(1)
+    height = _reference_height(down, edges, old.heights(bases).unbind(1))
     place = s.clamp(-1, 1) * old.half[:, None, None] + across - s.clamp(-1, 1) * new.half[:, None, None]
 
     def axes(vector: Tensor) -> Tensor:
         return vector[:, :, None, None]
 
-    here = torch.stack((x, y))[None]
-    moved = axes(old.origin) + axes(old.right) * place[:, None] + axes(old.down) * height[:, None] - here
-
-    # It fades towards the nose and the cheeks, and below the lips it goes over into the chin's own movement.
-    chin = axes(source[:, -1] - target[:, -1])
-    rest = (new.chin[:, None, None] - bottom).clamp_min(0.05)
-    side = _ease(1 - (across.abs() - new.half[:, None, None]).clamp_min(0) / _REACH_SIDE)
-    above = _ease(1 - (top - down).clamp_min(0) / _REACH_UP)
-    depth = ((down - bottom) / rest).clamp(0, 1)
-    jaw = _ease(depth) * _ease(1 - (down - new.chin[:, None, None]).clamp_min(0) / _REACH_NECK)
-    jaw = jaw * _ease(1.25 - across.abs() / _JAW_HALF)
+    moved = axes(old.origin) + axes(old.right) * place[:, None] + axes(old.down) * height[:, None] - torch.stack((x, y))
+    lips, jaw = _reach(across, down, edges, new)
     frame = _ease((1 - torch.maximum(x.abs(), y.abs())) / 0.15)
-    flow = moved * (side * above * (1 - _ease(depth)))[:, None] + chin * jaw[:, None]
-    flow = flow * frame
+    flow = (moved * lips[:, None] + axes(source[:, -1] - target[:, -1]) * jaw[:, None]) * frame
 
+    _, upper, lower, _ = edges
     gap = ((down - upper) / _EDGE).clamp(0, 1) * ((lower - down) / _EDGE).clamp(0, 1) * (s.abs() < 1)
     maps = (gap, 4 * (down - upper), 4 * (lower - down), 0.7 * s)
     return LipMaps(flow, gap[:, None], torch.stack([m.clamp(-1, 1) for m in maps], dim=1))
+
+
+def _reference_height(down: Tensor, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> Tensor:
+    """Where the height `down` (n, R, R) was in the reference, by the heights of the four edges in frame and reference.
+
+    Each lip is taken along as a whole; beyond the lips the nearer edge's shift is taken.
+    """
+    (top, upper, lower, bottom), (top_0, upper_0, lower_0, bottom_0) = new, old
+    up = upper_0 - (upper - down).clamp_min(0) * (upper_0 - top_0) / (upper - top).clamp_min(1e-3)
+    up = torch.where(down < top, down + top_0 - top, up)
+    low = lower_0 + (down - lower).clamp_min(0) * (bottom_0 - lower_0) / (bottom - lower).clamp_min(1e-3)
+    low = torch.where(down > bottom, down + bottom_0 - bottom, low)
+    return torch.where(down < (upper + lower) / 2, up, low)
+
+
+def _reach(across: Tensor, down: Tensor, edges: tuple[Tensor, ...], curves: _Curves) -> tuple[Tensor, Tensor]:
+    """How much a place (n, R, R) goes with the lips, and how much with the chin, each 0 to 1.
+
+    The lips' pull fades towards the nose and the cheeks, and below them it goes over into the chin's own movement.
+    """
+    top, bottom = edges[0], edges[-1]
+    half, chin = curves.half[:, None, None], curves.chin[:, None, None]
+    side = _ease(1 - (across.abs() - half).clamp_min(0) / _REACH_SIDE)
+    above = _ease(1 - (top - down).clamp_min(0) / _REACH_UP)
+    depth = _ease(((down - bottom) / (chin - bottom).clamp_min(0.05)).clamp(0, 1))
+    jaw = depth * _ease(1 - (down - chin).clamp_min(0) / _REACH_NECK) * _ease(1.25 - across.abs() / _JAW_HALF)
+    return side * above * (1 - depth), jaw
 
 
 def cavity_colour(image: Tensor, masks: Tensor) -> Tensor:
