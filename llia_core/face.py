@@ -62,7 +62,7 @@ class FaceLandmarker:
         if not path.is_file():
             raise FileNotFoundError(
                 f"Face landmark model {path} not found. Leave task_path empty for the bundled model, or make that "
-                "again with `python scripts/make_face_landmarker.py`."
+                "again with `python -m scripts.make_face_landmarker`."
             )
         try:
             from mediapipe.tasks.python import BaseOptions, vision

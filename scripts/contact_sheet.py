@@ -1,4 +1,4 @@
-"""Frames of videos on one sheet: python scripts/contact_sheet.py docs/images/demo.jpg output/demo.mp4 --every 2"""
+"""Frames of videos on one sheet: python -m scripts.contact_sheet docs/images/demo.jpg output/demo.mp4 --every 2"""
 
 import argparse
 

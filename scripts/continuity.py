@@ -1,4 +1,4 @@
-"""Measure remedies for seams and drift on the bundled model: python scripts/continuity.py [--minutes 1] [--model FILE]
+"""Measure remedies for seams and drift on the bundled model: python -m scripts.continuity [--minutes 1] [--model FILE]
 
 Only what helped is in llia_core; the others live here, so that the comparison can be repeated. Each variant changes one
 thing of the session. seam: change of the mouth at clip joins over the change inside clips (1.0: joins cannot be seen).

@@ -1,4 +1,4 @@
-"""Length and memory of a long session: python scripts/long_run.py [--minutes 30] [--plan-hours 2]
+"""Length and memory of a long session: python -m scripts.long_run [--minutes 30] [--plan-hours 2]
 
 Plans two hours of sound without making pictures, then runs a real session and prints resident memory every minute.
 """

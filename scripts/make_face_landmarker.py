@@ -1,6 +1,6 @@
 """Make llia_core/assets/face_landmarker.task out of the models inside the mediapipe 0.10.21 wheel (Apache-2.0).
 
-    python scripts/make_face_landmarker.py [--wheel mediapipe-0.10.21-....whl] [--layout]
+    python -m scripts.make_face_landmarker [--wheel mediapipe-0.10.21-....whl] [--layout]
 
 Present mediapipe wheels carry no models, and the Tasks API (`vision.FaceLandmarker`) wants one .task file. The last
 wheel that carried models has a face detector and an attention mesh model (Grishchenko et al. 2020, "Attention Mesh",
