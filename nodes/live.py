@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from ..llia_core.stream import Chunk
 from .live_wire import Spool, Viewer, addressed, encode_chunk
 
 STATUS_S = 0.25  # between two status messages, at least
-KEPT_STREAMS, KEPT_S = 8, 3600.0  # ended streams kept for scrubbing, at most so many and so long
+KEPT_STREAMS, KEPT_S = 8, 3600.0  # ended streams kept for scrubbing, at most so many of a page and so long
 HEARTBEAT_S = 20.0  # a viewer that answers no ping for this long is dropped
 LARGEST_MESSAGE = 4096  # bytes, from a viewer
 REMOVED = 4000  # websocket close code: the stream is no longer kept
@@ -132,11 +133,17 @@ class LiveStreams:
         return self._forgotten
 
     def _forget(self) -> None:
-        """Remove ended streams that are too old, or beyond the number kept."""
+        """Remove ended streams that are too old, or beyond the number kept of a page.
+
+        Not of all pages together: what one page makes would have another's previews made anew, run after run.
+        """
         with self._lock:
             ended = sorted((s for s in self._streams.values() if s.ended_at), key=lambda s: s.ended_at, reverse=True)
-        oldest = time.monotonic() - KEPT_S
-        old = [stream for i, stream in enumerate(ended) if i >= KEPT_STREAMS or stream.ended_at < oldest]
+        newer, old, oldest = Counter(), [], time.monotonic() - KEPT_S
+        for stream in ended:
+            newer[stream.client_id] += 1
+            if newer[stream.client_id] > KEPT_STREAMS or stream.ended_at < oldest:
+                old.append(stream)
         for stream in old:
             self.remove(stream)
         self._forgotten += len(old)

@@ -45,6 +45,13 @@ def test_a_new_run_of_a_node_replaces_its_last_stream_only(streams):
     assert registry.of_client("you") == [other_tab] and registry.of_client("nobody") == []
 
 
+def test_what_other_pages_make_forgets_none_of_ours(streams):
+    start, registry = streams
+    for client in ("me", *(str(i) for i in range(live.KEPT_STREAMS + 3))):
+        start(client=client, node="1").end("done")
+    assert len(registry.of_client("me")) == 1 and registry.forgotten() == 0
+
+
 def test_ended_streams_are_kept_a_while_and_running_ones_always(streams, monkeypatch):
     start, registry = streams
     running = start(node="running")
