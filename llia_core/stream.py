@@ -86,7 +86,7 @@ class Stream:
     portrait: Portrait
     speech: Speech
     states: States
-    steps: int = 2
+    steps: int = 1
     seed: int = 0
     first: int = 2
     largest: int = 16

@@ -64,8 +64,7 @@ NOTE_LONG = """## Long video to a file
 more memory than a second. **Cancel** keeps what was made until then.
 
 - *repeat* makes the demo long: 360 is an hour.
-- Better: put *Load Audio* in its place, with your lecture or audio book.
-- One step is fastest; two give clearer teeth."""
+- Better: put *Load Audio* in its place, with your lecture or audio book."""
 
 NOTE_PHOTOREAL = """## Photoreal portrait
 
@@ -178,7 +177,7 @@ LONG_VIDEO = Layout(
     nodes={
         **portrait(12, NOTE_LONG),
         **voice(repeat=3),
-        "sample": Node("LLIA_Sample", (THIRD, 60), widgets={"steps": 1}, links=TO_SAMPLE),
+        "sample": Node("LLIA_Sample", (THIRD, 60), links=TO_SAMPLE),
         "save": Node(
             "LLIA_SaveStream",
             (FOURTH, 60),
