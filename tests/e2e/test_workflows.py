@@ -79,13 +79,14 @@ def test_a_refused_prompt_is_shown_on_its_node(canvas):
 
 
 def test_a_failed_node_says_why_on_the_page(canvas):
-    canvas.expected_errors.append("face box|face_box")
+    why = "20 steps asked for, but llia-tiny makes 1 to 8"
+    canvas.expected_errors.append(why)
     talking_portrait(canvas)
-    canvas.set_widget("LLIA_Portrait", "face_box", "not a box")
+    canvas.set_widget("LLIA_Sample", "steps", 20)  # only a run knows that this model cannot
     entry = canvas.wait_for_end(canvas.queue())
     name, error = entry["status"]["messages"][-1]
-    assert name == "execution_error" and error["node_type"] == "LLIA_Portrait"
-    canvas.page.get_by_text("LLIA Portrait", exact=False).first.wait_for()
+    assert name == "execution_error" and error["node_type"] == "LLIA_Sample" and why in error["exception_message"]
+    canvas.page.get_by_text("LLIA Sample", exact=False).first.wait_for()
     canvas.screenshot("failed")
 
 
