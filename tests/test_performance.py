@@ -28,7 +28,12 @@ def test_rows_have_stable_keys_and_add_up(tmp_path):
         assert (row["model"], row["resolution"], row["steps"], row["precision"]) == ("llia-tiny", 64, 1, "float32")
         waits = row["algorithmic_ms"] + row["compute_ms"] + row["presentation_ms"]
         assert row["first_frame_ms"] == pytest.approx(waits) and row["algorithmic_ms"] == 240
-        assert row["fps"] > 1 and row["peak_memory_mb"] > 100 and 0 < row["roofline_share"] < 1.2
+        assert row["fps"] > 1 and row["peak_memory_mb"] > 100
+        # Not bounded by 1: other work may have held up the measuring of the limits.
+        floor = row["roofline_floor_ms"]
+        assert floor.keys() == {"denoiser", "decoder"} and min(floor.values()) > 0
+        share = sum(floor.values()) / (row["stage_ms"]["denoiser"] + row["stage_ms"]["decoder"])
+        assert row["roofline_share"] == pytest.approx(share)
         assert "cores" in row["machine"]
 
 
