@@ -48,6 +48,7 @@ def rows(grid: Grid, say: Callable[[str], None] = print) -> Iterator[dict]:
     say(describe_rates(rates))
     say(HEADER)
     samples = demo_samples(grid.seconds)
+    counts: dict[tuple[int, int], Any] = {}  # work by size and steps
     for precision in grid.precisions:
         try:
             model = _load(grid, precision)
@@ -57,7 +58,6 @@ def rows(grid: Grid, say: Callable[[str], None] = print) -> Iterator[dict]:
         name = model.config.name
         for size in grid.sizes or SIZES[name]:
             portrait = _portrait(size)
-            counts: dict[int, Any] = {}
             for steps in grid.steps:
                 for engine in grid.engines:
                     yield from _row(grid, model, portrait, precision, steps, engine, samples, rates, counts, say)
@@ -72,9 +72,13 @@ def _row(grid, model, portrait, precision, steps, engine, samples, rates: Rates,
         if model.config.name == "llia-sd15":  # more steps than distilled weights take stand for undistilled ones
             model.config = replace(model.config, sampling="ddim" if steps > MAX_STEPS else "consistency")
         session = open_session(model, portrait, steps=steps, first=first, largest=largest)
-        if steps not in counts:  # operations do not depend on precision; they are counted in float
-            counts[steps] = session_work(session, samples)
-        row = measure(session, engine, precision, samples, rates, counts[steps])
+        key = (portrait.size, steps)
+        if key not in counts:  # of the float model: torch does not count integer kernels
+            counted = model if precision != "int8" else _load(grid, "float32")
+            counts[key] = session_work(
+                open_session(counted, portrait, steps=steps, first=first, largest=largest), samples
+            )
+        row = measure(session, engine, precision, samples, rates, counts[key])
     except (ValueError, RuntimeError, torch.cuda.OutOfMemoryError) as error:
         say(f"left out {portrait.size} px, {steps} steps, {precision}, {engine}: {str(error).splitlines()[0]}")
         return
