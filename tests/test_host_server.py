@@ -112,6 +112,8 @@ def test_interrupt_and_queue(client):
     client.json("interrupt", {"prompt_id": running})
     messages = dict(client.wait_for_end(running)["status"]["messages"])
     assert messages["execution_interrupted"]["node_id"] == "1"
+    while [item[1] for item in client.json("queue")["queue_running"]] != [waiting]:
+        time.sleep(0.01)  # an interrupt that comes before it has begun stops nothing
     client.json("interrupt", {})
     client.wait_for_end(waiting)
     assert client.json("prompt") == {"exec_info": {"queue_remaining": 0}}

@@ -52,7 +52,9 @@ def frames(model):
 def test_a_photoreal_model_is_one_entry_of_the_list(host):
     options = host[1].info("LLIA_LoadModel")["input"]["required"]["model"]
     choices = options[0] if isinstance(options[0], list) else options[1]["options"]
-    assert choices == ["llia-tiny (bundled)", "people/hallo/model.safetensors"]
+    # Other tests' models may be listed as well: the folders that ComfyUI searches are one list a process.
+    assert choices[0] == "llia-tiny (bundled)"
+    assert [name for name in choices if name.startswith("people")] == ["people/hallo/model.safetensors"]
 
 
 def test_it_computes_what_the_command_line_computes(host):
