@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 STATIONS = 9  # places along each lip edge, corner to corner
 POINTS = 4 * STATIONS + 1  # upper outer, upper inner, lower inner, lower outer edge, then the chin
-MAPS = 4  # what the denoiser is shown of the curves: `LipMaps.coordinates`
 _OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 _INNER_UPPER = (61, 78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 291)
 _INNER_LOWER = (61, 78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 291)

@@ -6,10 +6,8 @@ give the same numbers. Large models read wav2vec 2.0's hidden states; the bundle
 in blocks of one frame.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -71,47 +69,6 @@ class SpeechEncoder(nn.Module):
             self.wav2vec = Wav2Vec2Model(Wav2Vec2Config(**config.wav2vec))
         else:
             self.mouth = MouthNet(MouthNetConfig.from_dict(config.mouth))
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> "SpeechEncoder":
-        """A wav2vec 2.0 model of any size from a local transformers folder: all layers, blocks of one second.
-
-        Raises FileNotFoundError that names the missing files.
-        """
-        folder = Path(folder)
-        missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{folder} lacks {' and '.join(missing)}; expected a transformers wav2vec 2.0 folder, such as the "
-                "files of huggingface.co/facebook/wav2vec2-base-960h (config.json, model.safetensors, "
-                "preprocessor_config.json)"
-            )
-        from safetensors.torch import load_file
-
-        wav2vec = json.loads((folder / "config.json").read_text())
-        preprocessor = folder / "preprocessor_config.json"
-        normalize = json.loads(preprocessor.read_text()).get("do_normalize", True) if preprocessor.is_file() else True
-        wav2vec = {k: v for k, v in wav2vec.items() if k not in ("architectures", "transformers_version")}
-        config = SpeechConfig(wav2vec, {}, 25, 50, 10, wav2vec["num_hidden_layers"], normalize)
-        encoder = cls(config)
-        weights = {k.removeprefix("wav2vec2."): v for k, v in load_file(folder / "model.safetensors").items()}
-        # Old checkpoints keep weight_norm's two parts under their former names.
-        for old, new in (
-            ("weight_g", "parametrizations.weight.original0"),
-            ("weight_v", "parametrizations.weight.original1"),
-        ):
-            key = "encoder.pos_conv_embed.conv."
-            if key + old in weights:
-                weights[key + new] = weights.pop(key + old)
-        wanted = encoder.wav2vec.state_dict()
-        weights.setdefault("masked_spec_embed", wanted.get("masked_spec_embed"))
-        absent = [key for key in wanted if weights.get(key) is None]
-        if absent:
-            raise ValueError(
-                f"{folder / 'model.safetensors'} lacks {len(absent)} wav2vec 2.0 tensors, first {absent[0]}"
-            )
-        encoder.wav2vec.load_state_dict({key: weights[key] for key in wanted})
-        return encoder.eval()
 
     def forward(self, samples: Tensor) -> Tensor:
         """(n, frames * 640) -> features of the frames that have their context and lookahead in it.

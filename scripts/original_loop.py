@@ -15,8 +15,6 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
 
-HALVES = 2
-
 
 def per_frame(layer: nn.Module, x: Tensor, *given: Any) -> Tensor:
     """A two-dimensional layer on every frame of (b, c, f, h, w)."""

@@ -126,7 +126,6 @@ def Custom(io_type: str, input_class: type[Input] = Input) -> type:  # ComfyUI's
     return type(io_type, (), attributes | nested)
 
 
-AnyType = Custom("*")
 Audio = Custom("AUDIO")
 Boolean = Custom("BOOLEAN")
 Combo = Custom("COMBO", _ComboInput)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from . import io, ui
-from .video import VideoCodec, VideoComponents, VideoContainer, VideoFromFile, VideoInput
+from .video import VideoCodec, VideoContainer, VideoFromFile, VideoInput
 
 IO = io
 UI = ui
@@ -28,7 +28,6 @@ class InputImpl:
 
 class Types:
     VideoCodec = VideoCodec
-    VideoComponents = VideoComponents
     VideoContainer = VideoContainer
 
 

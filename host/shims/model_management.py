@@ -1,6 +1,6 @@
 """comfy.model_management: devices and cancelling."""
 
-from ..runtime import InterruptProcessingException, interrupt, interrupted, throw_if_interrupted
+from ..runtime import InterruptProcessingException, throw_if_interrupted
 
 __all__ = ["InterruptProcessingException"]
 
@@ -27,11 +27,3 @@ def load_models_gpu(models, memory_required: int = 0, force_full_load: bool = Fa
 
 def throw_exception_if_processing_interrupted() -> None:
     throw_if_interrupted()
-
-
-def processing_interrupted() -> bool:
-    return interrupted()
-
-
-def interrupt_current_processing(value: bool = True) -> None:
-    interrupt(value)

@@ -50,14 +50,6 @@ class PreviewImage:
         return {"images": self.values, "animated": (self.animated,)}
 
 
-class PreviewMask(PreviewImage):
-    """Args: mask: float (n, H, W) or (H, W) in [0, 1]."""
-
-    def __init__(self, mask: Any, animated: bool = False, cls: type[ComfyNode] | None = None):
-        mask = mask.reshape(-1, *mask.shape[-2:])
-        super().__init__(mask[..., None].expand(-1, -1, -1, 3), animated, cls)
-
-
 class PreviewAudio:
     """A sound player on the node.
 

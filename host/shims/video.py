@@ -1,10 +1,7 @@
 """comfy_api.latest's video values: a file on disk that nodes pass on without decoding it."""
 
 import json
-from dataclasses import dataclass
 from enum import Enum
-from fractions import Fraction
-from typing import Any
 
 
 class VideoContainer(str, Enum):
@@ -15,21 +12,6 @@ class VideoContainer(str, Enum):
 class VideoCodec(str, Enum):
     AUTO = "auto"
     H264 = "h264"
-
-
-@dataclass
-class VideoComponents:
-    """A decoded video.
-
-    Attributes:
-        images: float32 (frames, H, W, 3) in [0, 1].
-        audio: {"waveform": float32 (1, channels, samples), "sample_rate": Hz}, None without sound.
-    """
-
-    images: Any
-    frame_rate: Fraction
-    audio: dict | None = None
-    metadata: dict | None = None
 
 
 class VideoInput:
@@ -57,39 +39,10 @@ class VideoFromFile(VideoInput):
             stream = self._video_stream(container)
             return stream.width, stream.height
 
-    def get_duration(self) -> float:
-        """Seconds."""
-        import av
-
-        with av.open(self._file) as container:
-            return container.duration / av.time_base
-
-    def get_frame_rate(self) -> Fraction:
-        import av
-
-        with av.open(self._file) as container:
-            return Fraction(self._video_stream(container).average_rate)
-
     def _video_stream(self, container):
         if not container.streams.video:
             raise ValueError(f"No video stream found in file '{self._file}'")
         return container.streams.video[0]
-
-    def get_components(self) -> VideoComponents:
-        """Decodes the whole file into memory."""
-        import av
-        import torch
-
-        with av.open(self._file) as container:
-            rate = Fraction(self._video_stream(container).average_rate)
-            frames = [torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-            audio = None
-            if container.streams.audio:
-                container.seek(0)
-                blocks = [torch.from_numpy(f.to_ndarray()) for f in container.decode(audio=0)]
-                sample_rate = container.streams.audio[0].rate
-                audio = {"waveform": torch.cat(blocks, dim=1)[None], "sample_rate": sample_rate}
-            return VideoComponents(torch.stack(frames) / 255.0, rate, audio, dict(container.metadata))
 
     def save_to(
         self,

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio import SAMPLES_PER_FRAME
 from ..lips import STATIONS
 from ..session import FUTURE, PAST
 from ..speech import SpeechConfig
@@ -40,10 +39,6 @@ class Clip:
 def audio_span(config: SpeechConfig) -> tuple[int, int]:
     """Frames of sound a clip carries before its first and after its last frame."""
     return PAST + config.context, FUTURE + config.lookahead
-
-
-def samples_of(clip_frames: int, config: SpeechConfig) -> int:
-    return (clip_frames + sum(audio_span(config))) * SAMPLES_PER_FRAME
 
 
 def stack(clips: list[Clip]) -> Clip:

@@ -68,10 +68,6 @@ def grain(x: Tensor, y: Tensor, seed: Tensor) -> Tensor:
     return value - torch.floor(value)
 
 
-def luminance(rgb: Tensor) -> Tensor:
-    return (rgb * rgb.new_tensor([0.3, 0.59, 0.11]).view(1, 3, 1)).sum(1, keepdim=True)
-
-
 class Layer:
     """Premultiplied colour and coverage, painted back to front, to be laid over a picture later."""
 
