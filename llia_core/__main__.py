@@ -122,4 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    from .cpu_layers import keep_freed_memory
+
+    keep_freed_memory()
     sys.exit(main())

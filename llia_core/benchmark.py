@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ ENGINES = ("serial", "pipeline", "compiled")
 STAGES = ("speech", "denoiser", "decoder", "viewer")
 WARM_UP_SECONDS = 2.0  # of sound: every length of clip has then been made once
 FIRST_FRAME_RUNS = 5
+THROUGHPUT_RUNS = 3  # medians: neighbours on a shared machine come and go
 
 
 def machine_name() -> str:
@@ -47,14 +49,16 @@ def measure(session: Any, engine: str, precision: str, samples: Tensor, rates: R
             torch.set_num_threads(1)  # as the pipeline's workers run
         _drain(session.chunks(_blocks(samples[: round(WARM_UP_SECONDS * SAMPLE_RATE)])))
         reset_peak_memory(device)
-        stage_ms = stage_times(session, samples)
-        fps = throughput(session, samples, engine)
+        # Stages and whole in turn, so that what slows one pass slows both.
+        passes = [(stage_times(session, samples), throughput(session, samples, engine)) for _ in range(THROUGHPUT_RUNS)]
+        stage_ms = {name: statistics.median(stages[name] for stages, _ in passes) for name in STAGES}
+        fps = statistics.median(rate for _, rate in passes)
         waits = sorted((first_frames(session, samples) for _ in range(FIRST_FRAME_RUNS)), key=sum)
     finally:
         torch.set_num_threads(threads)
     algorithmic, compute = waits[FIRST_FRAME_RUNS // 2]
     floor_ms = {name: 1000 * one.floor_s(rates, precision) for name, one in work.items()}
-    slowest = max(stage_ms[name] for name in STAGES[:3])
+    shares = [rate * max(stages[name] for name in STAGES[:3]) / 1000 for stages, rate in passes]
     return {
         "model": session.model.config.name,
         "resolution": session.portrait.size,
@@ -68,7 +72,7 @@ def measure(session: Any, engine: str, precision: str, samples: Tensor, rates: R
         "compute_ms": compute,
         "presentation_ms": stage_ms["viewer"],
         "stage_ms": stage_ms,
-        "share_of_slowest_stage": fps * slowest / 1000,
+        "share_of_slowest_stage": statistics.median(shares),
         "peak_memory_mb": peak_memory_mb(device),
         "roofline_share": sum(floor_ms.values()) / sum(stage_ms[name] for name in floor_ms),
         "roofline_floor_ms": floor_ms,

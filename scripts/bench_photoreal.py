@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from llia_core.cpu_layers import CpuLayers, keep_freed_memory  # noqa: E402
 from llia_core.model import NAMED, AvatarModel, ModelConfig, build_autoencoder  # noqa: E402
 from llia_core.photoreal.masks import LEVELS, FaceMasks  # noqa: E402
 from llia_core.photoreal.model import Photoreal  # noqa: E402
@@ -55,20 +56,21 @@ def fill(module: nn.Module) -> nn.Module:
     return module
 
 
-def inputs(size: int) -> SimpleNamespace:
+def inputs(size: int, dtype: torch.dtype = torch.float32) -> SimpleNamespace:
     """Portrait, motion pictures, speech windows and masks of a clip; the masks are a centred face's."""
     from llia_core.face import landmarks_from_box
     from llia_core.photoreal.masks import face_masks
 
     generator = torch.Generator().manual_seed(0)
     box = tuple(size * share for share in (0.25, 0.17, 0.75, 0.83))
-    return SimpleNamespace(
-        images=torch.rand(3, 3, size, size, generator=generator) * 2 - 1,
-        windows=torch.randn(1, FRAMES, 5, 12, 768, generator=generator),
-        identity=torch.randn(1, 512, generator=generator),
-        noise=torch.randn(1, 4, FRAMES, size // 8, size // 8, generator=generator),
-        masks=face_masks(landmarks_from_box(box), size, size, size),
-    )
+    made = {
+        "images": torch.rand(3, 3, size, size, generator=generator) * 2 - 1,
+        "windows": torch.randn(1, FRAMES, 5, 12, 768, generator=generator),
+        "identity": torch.randn(1, 512, generator=generator),
+        "noise": torch.randn(1, 4, FRAMES, size // 8, size // 8, generator=generator),
+    }
+    masks = face_masks(landmarks_from_box(box), size, size, size)
+    return SimpleNamespace(**{name: value.to(dtype) for name, value in made.items()}, masks=masks)
 
 
 class Clock:
@@ -140,7 +142,7 @@ class Ours:
             "portrait", PortraitConditions.of, model, given.images[:1], given.masks, given.identity[0], True, CORRECTED
         )
         side = given.images.shape[-1] // 8
-        labels, motion = torch.full((1, FRAMES), 2), torch.randn(1, 2, 4, side, side)
+        labels, motion = torch.full((1, FRAMES), 2), torch.randn(1, 2, 4, side, side).to(given.noise.dtype)
         self.told = self.clock("conditions", portrait.of_clip, model, given.windows, labels, motion, (1.0,) * 3)
         self.latents, self.schedule = given.noise.transpose(1, 2), make_schedule()
 
@@ -175,14 +177,14 @@ def to_int8(model: Photoreal) -> None:
         model.get_submodule(name).quantize(*seen.range())
 
 
-def build(side: str, size: int, tiny: bool, int8: bool) -> list[Original | Ours]:
+def build(side: str, size: int, tiny: bool, int8: bool, dtype: torch.dtype) -> list[Original | Ours]:
     """The sides to measure, with the same weights; "both" share what has the same layout in memory."""
     from llia_core.model.config import TAESD
     from scripts.original_loop import UNet
 
     config, given = lean_config(), inputs(size)
     with torch.device("meta"):
-        model, vae = Photoreal(config, Int8 if int8 else nn), build_autoencoder(config.autoencoder)
+        model, vae = Photoreal(config, Int8 if int8 else CpuLayers), build_autoencoder(config.autoencoder)
         fast = build_autoencoder(TAESD) if tiny else None
         unets = UNet(config.denoiser, True), UNet(config.denoiser, False)
     fill(model)
@@ -205,6 +207,8 @@ def build(side: str, size: int, tiny: bool, int8: bool) -> list[Original | Ours]
         model = model.to(memory_format=torch.channels_last)
         model.autoencoder = vae.to(memory_format=torch.channels_last)
         model.fast = fill(fast).to(memory_format=torch.channels_last) if tiny else None
+        if dtype != torch.float32:
+            model, given = model.to(dtype), inputs(size, dtype)
         sides.append(Ours(given, model, Clock("ours")))
     return sides
 
@@ -251,12 +255,16 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1, help="denoising steps to run of the 40 (default 1)")
     parser.add_argument("--decode", type=int, default=FRAMES, help="frames to decode; the seconds are scaled up to 16")
     parser.add_argument("--int8", action="store_true", help="ours: INT8 instead of float32")
+    parser.add_argument("--bf16", action="store_true", help="ours: bfloat16 instead of float32")
+    parser.add_argument("--keep", action="store_true", help="keep freed memory, as the command line does; Linux")
     parser.add_argument("--taesd", action="store_true", help="ours: decode with TAESD")
     arguments = parser.parse_args()
     if arguments.memory:
         from scripts.photoreal_memory import report
 
         return report(512)
+    if arguments.keep:
+        print("freed memory is kept" if keep_freed_memory() else "no glibc: freed memory is not kept", file=sys.stderr)
     with torch.inference_mode():
         if arguments.check:
             return check(arguments.check)
@@ -265,7 +273,8 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Run the sides step by step in turn, and print seconds of each, and their ratio."""
-    sides = build(arguments.side, arguments.size, arguments.taesd, arguments.int8)
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+    sides = build(arguments.side, arguments.size, arguments.taesd, arguments.int8, dtype)
     for one in sides:
         one.begin()
     for t in trailing_timesteps(STEPS)[: arguments.steps]:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from llia_core.cpu_layers import CpuLayers  # noqa: E402
 from llia_core.model import NAMED, AvatarModel, ModelConfig  # noqa: E402
 from scripts.parity_checks import CHECKS  # noqa: E402
 from scripts.parity_vectors import Vectors  # noqa: E402
@@ -103,7 +104,7 @@ def load_vectors(folder: Path, name: str | None = None) -> Vectors:
 
     files = find_set(folder, name)
     data = json.loads(files["config"].read_text())
-    model = AvatarModel(config_from(data)).eval().requires_grad_(False)
+    model = AvatarModel(config_from(data), CpuLayers).eval().requires_grad_(False)
     weights = {key: value.float() for key, value in load_file(files["weights"]).items()}
     if data.get("partial"):
         lacking = {k: torch.full_like(v, torch.nan) for k, v in model.state_dict().items() if k not in weights}

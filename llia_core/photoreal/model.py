@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cpu_layers import CpuLayers
 from ..model.autoencoder import build_autoencoder
 from ..model.avatar import AvatarModel
 from ..model.config import AutoencoderConfig, ModelConfig
@@ -103,7 +104,7 @@ def load_photoreal(
     """The model in `folder`, ready for inference.
 
     fast: decode with TAESD if the folder has it. vae: encodes and decodes instead of the folder's own, which may then
-    be absent. dtype: of what is not integer.
+    be absent. dtype: of what is not integer. operations: nn's own stand for CpuLayers, which are nn's elsewhere.
 
     Raises FileNotFoundError that names missing files and where they come from, CheckpointError for broken ones.
     """
@@ -115,6 +116,7 @@ def load_photoreal(
         )
     metadata, weights = read_checkpoint(folder / PARTS["model"])
     integer = declared_layers(metadata)
+    operations = CpuLayers if operations is nn else operations
     with torch.device("meta"):
         model = Photoreal(ModelConfig.from_dict(json.loads(metadata["config"])), Int8 if integer else operations)
     for name in integer:
