@@ -81,8 +81,7 @@ def _resample(mono: torch.Tensor, sample_rate: int, target_rate: int = SAMPLE_RA
     the ratio is the nearest fraction with a denominator up to 1,000: off by less than 6 ms in two hours at odd rates,
     and exact at every rate in use.
     """
-    from torchaudio.functional import resample
-
+    resample = torchaudio_functional().resample
     ratio = Fraction(sample_rate, target_rate).limit_denominator(1000)
     source, target = ratio.numerator, ratio.denominator
     block = max(1, 2**20 // source) * source  # a whole number of periods, so blocks meet without a phase step
@@ -95,6 +94,19 @@ def _resample(mono: torch.Tensor, sample_rate: int, target_rate: int = SAMPLE_RA
         last = right == mono.shape[0] and start + block >= mono.shape[0]
         parts.append(part[skip:] if last else part[skip : skip + block // source * target])
     return torch.cat(parts)
+
+
+def torchaudio_functional():
+    """torchaudio.functional. Raises RuntimeError that says what to do where it does not load: it is built for one
+    version of torch, and with another its library fails in words that name neither."""
+    try:
+        from torchaudio import functional
+    except (ImportError, OSError) as error:
+        raise RuntimeError(
+            f"torchaudio does not load beside torch {torch.__version__} ({str(error).splitlines()[0]}). Get the one "
+            "built for it, from where this torch came: pip install --upgrade --no-deps torchaudio"
+        ) from error
+    return functional
 
 
 def frame_levels_db(samples: torch.Tensor) -> torch.Tensor:

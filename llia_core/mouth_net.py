@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .audio import SAMPLE_RATE
+from .audio import SAMPLE_RATE, torchaudio_functional
 
 FFT, HOP, WINDOW = 512, 160, 400  # samples: 32 ms transform, 10 ms hop, 25 ms window
 
@@ -96,6 +96,4 @@ class MouthNet(nn.Module):
 
 def mel_bank(bands: int) -> Tensor:
     """(257, bands) triangular filters, mel-spaced from 60 to 7600 Hz."""
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(FFT // 2 + 1, 60, 7600, bands, SAMPLE_RATE)
+    return torchaudio_functional().melscale_fbanks(FFT // 2 + 1, 60, 7600, bands, SAMPLE_RATE)

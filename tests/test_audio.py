@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import torch
@@ -121,3 +122,9 @@ def test_ring_forgets_memory_and_restores():
     ring.push(torch.ones(5))
     restored.push(torch.ones(5))
     torch.testing.assert_close(restored.window(99_000, 100_005), ring.window(99_000, 100_005))
+
+
+def test_a_torchaudio_that_does_not_load_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchaudio", None)  # import then raises ImportError
+    with pytest.raises(RuntimeError, match=r"torchaudio does not load beside torch .*pip install"):
+        to_mono_16k(torch.zeros(1, 100), 44_100)
