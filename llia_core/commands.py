@@ -96,7 +96,7 @@ def _portrait(arguments: Namespace):
 
 def bench(arguments: Namespace) -> None:
     """Speed, latency and memory as a table; with --minutes, a live run in real time."""
-    from .performance import Grid, live, rows, start_up, write_json
+    from .performance import Grid, live, rows, start_up, unet_gain, write_json
 
     if arguments.minutes:
         found = [live(arguments.model, arguments.device, arguments.size[:1], arguments.precision[0], arguments.minutes)]
@@ -111,6 +111,8 @@ def bench(arguments: Namespace) -> None:
             if arguments.json:  # after every row: what ends early has left something
                 write_json(arguments.json, found)
         if arguments.start_up:
+            if {"float32", "int8"} <= {*grid.precisions}:
+                unet_gain(grid)
             start_up(grid.precisions)
     if arguments.json:
         write_json(arguments.json, found)

@@ -5,6 +5,8 @@ bundled: how fast a network runs does not depend on its weights' values. What ca
 """
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from torch import nn
 from .benchmark import ENGINES, demo_samples, machine_name, measure, session_work, start_up_s
 from .model.config import NAMED, TAESD, ModelConfig
 from .model.load import CheckpointError, load_model
-from .roofline import Rates, measure_rates
+from .roofline import Rates, measure_rates, synchronize
 from .sampling.consistency import MAX_STEPS
 
 SIZES = {"llia-tiny": (128, 192, 256), "llia-sd15": (384, 512)}
@@ -33,7 +35,7 @@ class Grid:
     steps: tuple[int, ...] = (1, 2)
     precisions: tuple[str, ...] = ("float32", "int8")
     engines: tuple[str, ...] = ("serial", "pipeline")
-    seconds: float = 4.0
+    seconds: float = 2.5
 
 
 def rows(grid: Grid, say: Callable[[str], None] = print) -> Iterator[dict]:
@@ -101,6 +103,41 @@ def live(model: str | None, device: str, size: list[int], precision: str, minute
     for name, value in found.items():
         say(f"{name:>18}  {value:.3f}" if isinstance(value, float) else f"{name:>18}  {value}")
     return found
+
+
+def unet_gain(grid: Grid, size: int = 256, runs: int = 15, say: Callable[[str], None] = print) -> dict[str, float]:
+    """Milliseconds of the denoising UNet alone for its longest clip in float32 and INT8, in turn, best of `runs`."""
+    from .photoreal.session import open_session
+
+    calls = {precision: _unet_call(_load(grid, precision), size, open_session) for precision in ("float32", "int8")}
+    best = dict.fromkeys(calls, math.inf)
+    for _ in range(runs):
+        for precision, call in calls.items():
+            started = time.perf_counter()
+            with torch.inference_mode():
+                call()
+            synchronize(torch.device(grid.device))
+            best[precision] = min(best[precision], 1000 * (time.perf_counter() - started))
+    ratio = best["float32"] / best["int8"]
+    say(
+        f"denoising UNet alone, {size} px: float32 {best['float32']:.0f} ms, INT8 {best['int8']:.0f} ms: "
+        f"{ratio:.2f} times faster"
+    )
+    return best
+
+
+def _unet_call(model: Any, size: int, open_session: Callable) -> Callable[[], Any]:
+    """The call that a session makes of the UNet for its longest clip."""
+    first, largest = LIVE_CLIP[model.config.name]
+    session = open_session(model, _portrait(size), steps=1, first=first, largest=largest)
+    seen: list[tuple] = []
+    hook = model.denoising_unet.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append((args, kwargs)), with_kwargs=True
+    )
+    session.push(demo_samples(2.0))
+    hook.remove()
+    args, kwargs = max(seen, key=lambda call: call[0][0].numel())
+    return lambda: model.denoising_unet(*args, **kwargs)
 
 
 def start_up(precisions: tuple[str, ...], say: Callable[[str], None] = print) -> None:

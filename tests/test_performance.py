@@ -67,6 +67,12 @@ def test_more_steps_than_distilled_weights_take_stand_for_undistilled_ones(narro
     assert [row["sampling"] for row in photoreal((1, 10), "float32")] == ["consistency", "ddim"]
 
 
+def test_the_unet_alone_is_timed_in_both_precisions():
+    said: list[str] = []
+    found = performance.unet_gain(Grid(), size=64, runs=1, say=said.append)
+    assert found.keys() == {"float32", "int8"} and min(found.values()) > 0 and "times" in said[0]
+
+
 def test_what_cannot_run_is_said():
     said: list[str] = []
     grid = Grid(sizes=(64,), steps=(1,), precisions=("bfloat16",), seconds=1.2)
