@@ -76,11 +76,26 @@ class OneDnnLinear:
         self.weight_zero = torch.zeros(len(weight), dtype=torch.int32)
 
     def __call__(self, x: Tensor) -> Tensor:
-        q = quantize_uint8(x.contiguous(), self.scale, self.zero_point)
+        return self.product(quantize_uint8(x.contiguous(), self.scale, self.zero_point), x.dtype)
+
+    def product(self, q: Tensor, dtype: torch.dtype, then: str = "none") -> Tensor:
+        """Of inputs that are integers already; then: "gelu", in the same pass."""
         return torch.ops.onednn.qlinear_pointwise(
             q, self.scale, self.zero_point, self.packed, self.weight_scale, self.weight_zero, self.bias,
-            1.0, 0, x.dtype, "none", [], "",
+            1.0, 0, dtype, then, [], "none",
         )  # fmt: skip
+
+
+class OneDnnGatedGelu:
+    """A linear layer whose first half of outputs is multiplied by GELU of the second."""
+
+    def __init__(self, weight: Tensor, weight_scale: Tensor, bias: Tensor, scale: float, zero_point: int):
+        halves = zip(weight.chunk(2), weight_scale.chunk(2), bias.chunk(2), strict=True)
+        self.hidden, self.gate = (OneDnnLinear(*half, scale, zero_point) for half in halves)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        q = quantize_uint8(x.contiguous(), self.hidden.scale, self.hidden.zero_point)
+        return self.hidden.product(q, x.dtype).mul_(self.gate.product(q, x.dtype, "gelu"))
 
 
 class MatrixLayer:

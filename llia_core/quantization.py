@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .int8_kernels import MatrixLayer, OneDnnConv, OneDnnLinear, has_kernel, has_onednn
+from .int8_kernels import MatrixLayer, OneDnnConv, OneDnnGatedGelu, OneDnnLinear, has_kernel, has_onednn
 
 METADATA_KEY = "_quantization_metadata"
 FORMAT = "int8_channelwise"  # weight_scale (out,), input_scale and input_zero_point ()
@@ -27,7 +27,7 @@ class Int8Layer:
         super().__init__(*args, **kwargs)
         for name in SCALES:
             self.register_buffer(name, None)
-        self._kernel: Callable[[Tensor], Tensor] | None = None
+        self._kernels: dict[str, Callable[[Tensor], Tensor]] = {}  # packed when first used
 
     @property
     def is_integer(self) -> bool:
@@ -57,7 +57,8 @@ class Int8Layer:
         for name in SCALES:
             setattr(self, name, None)
         del self._buffers["weight"]
-        self.weight, self._kernel = weight, None
+        self.weight = weight
+        self._kernels.clear()
 
     def _become(self, weight: Tensor, weight_scale: Tensor, input_scale: Tensor, input_zero_point: Tensor) -> None:
         device = self.weight.device
@@ -65,7 +66,7 @@ class Int8Layer:
         self.register_buffer("weight", weight.to(device))
         for name, value in zip(SCALES, (weight_scale.float(), input_scale.float(), input_zero_point), strict=True):
             setattr(self, name, value.to(device))
-        self._kernel = None
+        self._kernels.clear()
 
     def _apply(self, fn: Callable, recurse: bool = True):
         """Scales stay float32 whatever the model is converted to; kernels are made anew for the new place."""
@@ -73,12 +74,12 @@ class Int8Layer:
         super()._apply(fn, recurse)
         for name, value in scales.items():
             setattr(self, name, value.to(self.weight.device))
-        self._kernel = None
+        self._kernels.clear()
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self._kernel = None
+        self._kernels.clear()
 
     def _settings(self) -> tuple:
         bias = None if self.bias is None else self.bias.detach().float()
@@ -93,11 +94,11 @@ class Int8Layer:
     def forward(self, x: Tensor) -> Tensor:
         if not self.is_integer:
             return super().forward(x)
-        if self._kernel is None:
+        if "plain" not in self._kernels:
             inputs = self.weight[0].numel()
             exists = has_kernel(x.device, inputs, len(self.weight)) and self._plain
-            self._kernel = self._make_kernel(x.device) if exists else self._dequantized()
-        return self._kernel(x)
+            self._kernels["plain"] = self._make_kernel(x.device) if exists else self._dequantized()
+        return self._kernels["plain"](x)
 
 
 class Conv2d(Int8Layer, nn.Conv2d):
@@ -121,6 +122,15 @@ class Linear(Int8Layer, nn.Linear):
 
     def _make_kernel(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         return (OneDnnLinear if device.type == "cpu" else MatrixLayer)(*self._settings())
+
+    def gated_gelu(self, x: Tensor) -> Tensor:
+        """The first half of the outputs times GELU of the second: (..., in) -> (..., out / 2)."""
+        if not (self.is_integer and x.device.type == "cpu" and has_onednn()):
+            hidden, gate = self(x).chunk(2, dim=-1)
+            return hidden * nn.functional.gelu(gate)
+        if "gated" not in self._kernels:
+            self._kernels["gated"] = OneDnnGatedGelu(*self._settings())
+        return self._kernels["gated"](x)
 
     def _float_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return nn.functional.linear(x, weight, bias)

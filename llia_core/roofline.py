@@ -98,7 +98,7 @@ def synchronize(device: str | torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def best_of(call: Callable[[], Any], device: str, runs: int = 7) -> float:
+def best_of(call: Callable[[], Any], device: str, runs: int = 25) -> float:
     """Shortest seconds of a few runs, after one to warm up."""
     call()
     times = []

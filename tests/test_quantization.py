@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llia_core import calibration
+from llia_core import calibration, quantization
 from llia_core.benchmark import demo_samples
 from llia_core.calibration import decibels, noise, quantize, watch
 from llia_core.int8_kernels import MatrixLayer, OneDnnConv, OneDnnLinear, has_kernel, has_onednn, quantize_uint8
 from llia_core.media import read_image
+from llia_core.model.layers import FeedForward
 from llia_core.model.load import (
     BUNDLED,
     CheckpointError,
@@ -51,6 +52,23 @@ def test_both_integer_convolutions_are_exact(kernel, stride, padding):
         out = way(x)
         assert out.shape == expected.shape and out.dtype == torch.float32
         assert float((out - expected).abs().max() / expected.abs().max()) < 1e-6, type(way).__name__
+
+
+@needs_onednn
+def test_gated_gelu_in_integers_is_that_of_the_plain_layers(monkeypatch):
+    torch.manual_seed(0)
+    forward = FeedForward(32, 4, Int8).eval().requires_grad_(False)
+    forward.net[0].proj.quantize(-3, 3)
+    x = torch.randn(4, 9, 32)
+    one_pass = forward(x)
+    monkeypatch.delattr(quantization.Linear, "gated_gelu")
+    assert float((forward(x) - one_pass).abs().max() / one_pass.abs().max()) < 1e-5
+    monkeypatch.undo()
+    forward.net[0].proj.load_state_dict(
+        {k: v * 0 for k, v in forward.net[0].proj.state_dict().items()}
+        | {name: getattr(forward.net[0].proj, name) for name in quantization.SCALES}
+    )
+    assert not torch.allclose(forward(x), one_pass), "the packed weights of before are still used"
 
 
 @pytest.mark.parametrize("rows", [(2, 30), (5,)])

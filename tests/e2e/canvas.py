@@ -87,6 +87,11 @@ class Canvas:
         self.page.get_by_role("dialog").first.wait_for()
         self.close_dialog()
 
+    def frontend_version(self) -> tuple[int, int]:
+        """Major and minor version of the web page."""
+        major, minor, *_ = self.page.evaluate("window.__COMFYUI_FRONTEND_VERSION__").split(".")
+        return int(major), int(minor)
+
     def close_dialog(self) -> None:
         dialog = self.page.get_by_role("dialog").first
         cross = dialog.locator(".p-dialog-close-button, button:has(.pi-times)").first

@@ -69,6 +69,9 @@ def canvas(server, browser, renderer) -> Canvas:
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     canvas = Canvas(context.new_page(), server, renderer)
     canvas.open()
+    if renderer == "vue" and (version := canvas.frontend_version()) < (1, 28):
+        context.close()
+        pytest.skip(f"Vue nodes of frontend {version} show nobody's DOM widgets yet, not even the core's notes")
     yield canvas
     canvas.stop_all()
     context.close()
