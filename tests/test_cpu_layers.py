@@ -1,10 +1,13 @@
 """The CPU's own layers give what nn's give, in every case that they treat apart."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from llia_core.cpu_layers import Conv2d, CpuLayers, Linear, winograd_conv
+from llia_core.cpu_layers import CpuLayers, winograd_conv
 from llia_core.model.layers import FeedForward, ResBlock
 
 
@@ -13,7 +16,9 @@ def error(got: torch.Tensor, want: torch.Tensor) -> float:
     return float((got - want).abs().max() / want.abs().max())
 
 
-def pair(ours: nn.Module, plain: nn.Module) -> tuple[nn.Module, nn.Module]:
+def pair(make: Callable[[Any], nn.Module]) -> tuple[nn.Module, nn.Module]:
+    """What `make` makes of our layers, and of nn's, with the same weights."""
+    ours, plain = make(CpuLayers), make(nn)
     plain.load_state_dict(ours.state_dict())
     return ours.eval(), plain.eval()
 
@@ -22,7 +27,7 @@ def pair(ours: nn.Module, plain: nn.Module) -> tuple[nn.Module, nn.Module]:
 @pytest.mark.parametrize("shape", [(40,), (7, 40), (2, 3, 5, 40)])
 @torch.no_grad()
 def test_linear(shape, bias):
-    ours, plain = pair(Linear(40, 24, bias=bias), nn.Linear(40, 24, bias=bias))
+    ours, plain = pair(lambda layers: layers.Linear(40, 24, bias=bias))
     x = torch.randn(shape)
     assert ours(x).shape == plain(x).shape and error(ours(x), plain(x)) < 1e-5
     rows = torch.randn(2, 40, 9).transpose(1, 2)  # not contiguous
@@ -32,7 +37,7 @@ def test_linear(shape, bias):
 @torch.no_grad()
 def test_gated_gelu_in_one_pass():
     torch.manual_seed(0)
-    ours, plain = pair(FeedForward(48, 4, CpuLayers), FeedForward(48, 4, nn))
+    ours, plain = pair(lambda layers: FeedForward(48, 4, layers))
     x = torch.randn(2, 9, 48)
     assert error(ours(x), plain(x)) < 1e-5
 
@@ -61,7 +66,7 @@ def test_convolutions_of_every_kind(side, stride, winograd, monkeypatch):
     torch.manual_seed(0)
     used = []
     monkeypatch.setattr("llia_core.cpu_layers.winograd_conv", lambda *given: used.append(1) or winograd_conv(*given))
-    ours, plain = pair(Conv2d(128, 130, 3, stride, 1), nn.Conv2d(128, 130, 3, stride, 1))
+    ours, plain = pair(lambda layers: layers.Conv2d(128, 130, 3, stride, 1))
     x = torch.randn(4, 128, side, side).to(memory_format=torch.channels_last)
     assert error(ours(x), plain(x)) < 2e-5
     assert bool(used) == winograd
@@ -70,14 +75,14 @@ def test_convolutions_of_every_kind(side, stride, winograd, monkeypatch):
 @torch.no_grad()
 def test_a_block_of_the_real_kind():
     torch.manual_seed(0)
-    ours, plain = pair(ResBlock(128, 160, 64, 32, False, CpuLayers), ResBlock(128, 160, 64, 32, False, nn))
+    ours, plain = pair(lambda layers: ResBlock(128, 160, 64, 32, False, layers))
     x, time = torch.randn(4, 128, 32, 32).to(memory_format=torch.channels_last), torch.randn(4, 64)
     got, want = ours(x.clone(memory_format=torch.preserve_format), time), plain(x, time)
     assert error(got, want) < 1e-4
 
 
 def test_gradients_take_the_plain_way():
-    ours, plain = pair(FeedForward(16, 4, CpuLayers), FeedForward(16, 4, nn))
+    ours, plain = pair(lambda layers: FeedForward(16, 4, layers))
     x = torch.randn(3, 16)
     for layer in (ours, plain):
         layer(x).sum().backward()
@@ -87,6 +92,6 @@ def test_gradients_take_the_plain_way():
 
 @torch.no_grad()
 def test_half_precision_takes_the_plain_way():
-    ours, plain = pair(Linear(16, 8).bfloat16(), nn.Linear(16, 8).bfloat16())
+    ours, plain = pair(lambda layers: layers.Linear(16, 8).bfloat16())
     x = torch.randn(4, 16).bfloat16()
     assert ours(x).dtype == torch.bfloat16 and torch.equal(ours(x), plain(x))

@@ -8,6 +8,7 @@ import torch
 from llia_core import benchmark, performance
 from llia_core.__main__ import main
 from llia_core.performance import Grid, rows
+from llia_core.quantization import Int8
 from llia_core.roofline import Rates, Work, count_work
 from tests.open_weights import narrow_config
 
@@ -86,7 +87,7 @@ def test_what_cannot_run_is_said():
 
 
 def test_work_is_counted():
-    layer, x = torch.nn.Linear(64, 32, bias=False), torch.randn(10, 64)
+    layer, x = Int8.Linear(64, 32, bias=False), torch.randn(10, 64)
     work = count_work(lambda: layer(x), [layer])
     assert work.operations == 2 * 10 * 64 * 32 and work.bytes == 4 * (64 * 32 + 10 * 64 + 10 * 32)
     rates = Rates({"float32": 1e9, "int8": 4e9}, 1e6)

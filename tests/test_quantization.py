@@ -40,7 +40,7 @@ def quantized_weight(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_both_integer_convolutions_are_exact(kernel, stride, padding):
     """The reference is computed in float64 from the rounded numbers: only the output's rounding may differ."""
     torch.manual_seed(kernel + stride)
-    conv = nn.Conv2d(16, 24, kernel, stride, padding).requires_grad_(False)
+    conv = Int8.Conv2d(16, 24, kernel, stride, padding).requires_grad_(False)
     weight, scale = quantized_weight(24, 16, kernel, kernel)
     x, step, zero = torch.randn(3, 16, 12, 20).contiguous(memory_format=torch.channels_last), 0.02, 90
     rounded = (quantize_uint8(x, step, zero).double() - zero) * step
@@ -86,7 +86,7 @@ def test_both_integer_linear_layers_are_exact(rows):
 
 def test_large_convolutions_are_gathered_in_parts(monkeypatch):
     torch.manual_seed(0)
-    conv = nn.Conv2d(8, 8, 3, padding=1)
+    conv = Int8.Conv2d(8, 8, 3, padding=1)
     weight, scale = quantized_weight(8, 8, 3, 3)
     layer, x = MatrixLayer(weight, scale, None, 0.02, 100, conv), torch.randn(5, 8, 6, 6)
     whole = layer(x)

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,12 @@ ADVERSARIAL, START = 0.25, 50  # weight of the discriminator's term; steps that 
 class MouthDiscriminator(nn.Module):
     """PatchGAN on 64x64 mouth pictures, told the reference mouth: (n, 6, 64, 64) -> (n, 1, 8, 8)."""
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Any = nn) -> None:
         super().__init__()
         widths = (6, 32, 64, 96)
-        norm = nn.utils.parametrizations.spectral_norm
-        self.convs = nn.ModuleList(norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.out = norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+        norm, conv = nn.utils.parametrizations.spectral_norm, operations.Conv2d
+        self.convs = nn.ModuleList(norm(conv(a, b, 4, 2, 1)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.out = norm(conv(widths[-1], 1, 3, padding=1))
 
     def forward(self, pictures: Tensor, references: Tensor) -> Tensor:
         x = torch.cat((pictures, references), dim=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, autocast, nn
 
 
 @dataclass
@@ -71,7 +71,7 @@ def train(
     for step in _progress(range(begin, run.steps), run):
         for group in optimizer.param_groups:
             group["lr"] = cosine_lr(step, run)
-        with torch.autocast("cuda", torch.bfloat16) if run.device.startswith("cuda") else nullcontext():
+        with autocast("cuda", torch.bfloat16) if run.device.startswith("cuda") else nullcontext():
             losses = loss_of(step, next(batches))
         optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
