@@ -19,12 +19,14 @@ def load_managed(path: str, target: torch.device, precision: str, vae=None) -> P
     """The photoreal model in the folder `path`, computing on `target`.
 
     Its weights wait where ComfyUI keeps models. Before a video they are moved as far as memory allows, and other models
-    make room; comfy.ops brings the rest over layer by layer. vae: ComfyUI's, None: the model's own.
+    make room; comfy.ops brings the rest over layer by layer. On a CPU nothing has to be brought: there the layers are
+    the command line's. vae: ComfyUI's, None: the model's own.
     """
     management = comfy.model_management
     waiting = target if target.type == "cpu" else management.unet_offload_device()
     own = None if vae is None else ComfyVae(vae)
-    model = load_model(path, waiting, comfy.ops.manual_cast, precision, vae=own).to(float_type(precision, target))
+    operations = torch.nn if target.type == "cpu" else comfy.ops.manual_cast
+    model = load_model(path, waiting, operations, precision, vae=own).to(float_type(precision, target))
     drawing = torch.nn.ModuleList(part for name, part in model.named_children() if name != "speech")
     patcher, listening = (
         comfy.model_patcher.ModelPatcher(part, load_device=target, offload_device=waiting)
