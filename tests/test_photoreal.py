@@ -227,8 +227,11 @@ def test_load_model_takes_the_folder(folder) -> None:
     assert isinstance(load_model(folder), Photoreal)
 
 
-def test_int8_form_of_a_folder(folder, portrait, tmp_path, capsys) -> None:
-    """Made by the command, loaded as a folder and by precision; the frames are those of float, nearly."""
+def test_int8_form_of_a_folder(folder, portrait, tmp_path, capsys, monkeypatch) -> None:
+    """Made by the command, loaded as a folder and by precision; the frames are those of float, nearly. Every layer is
+    probed, at one noise level of two and in shorter clips: at any width that is some hundred calls of the denoiser."""
+    monkeypatch.setattr("llia_core.photoreal.quantize.PROBED", (499,))
+    monkeypatch.setattr("llia_core.photoreal.quantize.FRAMES", 2)
     source = tmp_path / "m"
     shutil.copytree(folder, source)
     with pytest.raises(FileNotFoundError, match="llia_core quantize"):

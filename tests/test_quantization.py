@@ -212,15 +212,21 @@ def test_int8_frames_are_those_of_float_20_db_above_the_noise(checkpoint, portra
 
 @needs_onednn
 def test_int8_denoiser_takes_less_processor_time(checkpoint, portrait):
-    """Process time of a clip, interleaved, best of several: 1.6 on a quiet machine with VNNI; any gain counts here."""
+    """Process time of a clip on one thread, which waits for no other, interleaved, best of several: any gain counts
+    here, `bench` measures how large it is."""
     sessions = [Session(load_model(path), portrait) for path in (BUNDLED, checkpoint)]
     clips = [list(session.clips([demo_samples(1.6)])) for session in sessions]
     best = [1e9, 1e9]
-    for _ in range(4):
-        for index, session in enumerate(sessions):
-            started = time.process_time()
-            session.denoise(clips[index][-2])
-            best[index] = min(best[index], time.process_time() - started)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(6):
+            for index, session in enumerate(sessions):
+                started = time.process_time()
+                session.denoise(clips[index][-2])
+                best[index] = min(best[index], time.process_time() - started)
+    finally:
+        torch.set_num_threads(threads)
     assert best[0] / best[1] > 1.15
 
 
